@@ -1,0 +1,1 @@
+"""The nouns that every part of bastion shares: pure values, standard library only."""

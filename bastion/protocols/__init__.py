@@ -1,0 +1,1 @@
+"""Every protocol that bastion speaks: one folder each, all behind `bastion.protocols.contract`."""
