@@ -52,7 +52,7 @@ class Action:
     resources: tuple[Resource, ...]
     arguments: tuple[Argument, ...] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
-    """What else decides how the target will read it (parameter types and formats, session settings); JSON values only."""
+    """What else decides how the target will read it (parameter types and formats, session settings); JSON only."""
     secret: bool = False
     """Whether `text` or `arguments` carry a secret: then only `shown` may be stored or displayed."""
     shown: str = ""

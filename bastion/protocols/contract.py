@@ -79,7 +79,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Have the endpoint do something at the target outside this conversation, such as cancelling or reading the catalog.
+    """Have the endpoint do something outside this conversation, such as cancelling or reading the catalog.
 
     Answered by `answered` with the same name. `question` is a value of the protocol's own.
     """

@@ -1,0 +1,1 @@
+"""PostgreSQL: the frontend/backend protocol 3, and SQL as PostgreSQL itself reads it."""
