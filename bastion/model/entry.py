@@ -1,4 +1,22 @@
-"""One line of a recording, and the link that chains it to the one before."""
+"""One line of a recording, and the link that chains it to the one before.
+
+The kinds that every session may hold, and the members of their JSON:
+
+    opened    {session, issuer, subject, name, kind, actor, owner, token, groups, target, protocol, reason, peer,
+               client, policy}
+    judged    {ticket, verb, access, text, arguments, resources, facts, verdict}
+              verdict is {"is": "allow", "rules": […], "masks": […]}, {"is": "deny", "rule", "reason"} or
+              {"is": "hold", "demands": [{"rule", "reason", "approvers", "votes"}], "expires": seconds}
+              arguments are null, a string, or {"hex": …} for one in a binary format
+    waiting   {ticket, approval, digest}                    follows the `judged` of what is held
+    vote      {approval, subject, name, issuer, approves, reason}
+    settled   {ticket, approval, state, is, rule, reason}   is: allow or deny
+    finished  {ticket, …}                                   what the protocol knows of the outcome, such as tag and rows
+    output    bytes as they went to the client; its protocol's transcript reads them
+    closed    {reason}
+
+A protocol may note further kinds of its own. Text that carries a secret is stored with the secret struck out.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,7 +34,7 @@ class Entry:
     at: int
     """Microseconds since the Unix epoch, UTC."""
     kind: str
-    """`opened`, `judged`, `settled`, `output`, `finished`, `noted`, `closed` …"""
+    """One of the kinds above, or one of a protocol's own."""
     data: bytes
     """JSON in UTF-8 for every kind but `output`, whose bytes its protocol's transcript can read."""
 
