@@ -1,0 +1,1 @@
+"""The daemon: accepts, admits, judges, records, asks people, relays, and answers the control API."""

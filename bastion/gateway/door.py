@@ -1,0 +1,143 @@
+"""The door of every endpoint: spends tickets, opens sessions, hands out credentials, runs conversations."""
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from bastion.config import Limits
+from bastion.errors import AccessRefused, BastionError, RecordingError
+from bastion.gateway import records
+from bastion.gateway.desk import Desk
+from bastion.gateway.hub import Hub
+from bastion.gateway.judging import Judging
+from bastion.gateway.relay import Conversation
+from bastion.identity.tickets import Tickets
+from bastion.model.session import Session, SessionId
+from bastion.model.target import Target
+from bastion.policy.document import Policy
+from bastion.protocols.contract import Claim, End, Interceptor, Side
+from bastion.store.writer import Recorder
+from bastion.vault.sources import Vault
+
+
+class GatewayDoor:
+    """Implements `bastion.protocols.contract.Door`."""
+
+    def __init__(
+        self,
+        *,
+        recorder: Recorder,
+        hub: Hub,
+        desk: Desk,
+        tickets: Tickets,
+        vault: Vault,
+        targets: Callable[[], Mapping[str, Target]],
+        policy: Callable[[], Policy],
+        limits: Limits,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._recorder = recorder
+        self._hub = hub
+        self._desk = desk
+        self._tickets = tickets
+        self._vault = vault
+        self._targets = targets
+        self._policy = policy
+        self._limits = limits
+        self._now = now
+        self._admitted: dict[SessionId, Session] = {}
+        self._conversations: dict[SessionId, Conversation] = {}
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The sessions that are open now."""
+        return list(self._admitted.values())
+
+    async def admit(self, claim: Claim) -> Session:
+        """Spend a ticket and open the session it was issued for."""
+        ticket = self._tickets.spend(claim.secret, claim.target)
+        target = self._targets().get(ticket.target)
+        if target is None:
+            raise AccessRefused(f"there is no target {ticket.target} any more", hint="`bastion targets` lists them")
+        self._check_limits(ticket.identity.key)
+        session = Session(
+            id=SessionId(_new_id(self._now())),
+            identity=ticket.identity,
+            target=target,
+            started=self._now(),
+            reason=ticket.reason,
+            peer=claim.peer,
+            client=claim.client or ticket.client,
+        )
+        self._admitted[session.id] = session
+        try:
+            self._recorder.open_session(session)
+            self._recorder.append(session.id, "opened", records.opened(session, self._policy().version))
+            await self._recorder.synced()
+        except BaseException:
+            del self._admitted[session.id]
+            raise
+        return session
+
+    async def credential(self, target: Target) -> bytes:
+        """Return the target's credential, fetched now."""
+        return await self._vault.resolve(target.credential)
+
+    async def converse(
+        self,
+        session: Session,
+        ends: Mapping[Side, End],
+        interceptor: Interceptor[Any],
+        ask: Callable[[str, object], Awaitable[object]],
+    ) -> str:
+        """Carry the conversation to its end and return the reason it ended for."""
+        conversation = Conversation(
+            session,
+            ends,
+            interceptor,
+            ask,
+            recorder=self._recorder,
+            hub=self._hub,
+            judging=Judging(session, self._policy),
+            desk=self._desk,
+        )
+        self._conversations[session.id] = conversation
+        try:
+            return await conversation.run()
+        finally:
+            del self._conversations[session.id]
+            self._admitted.pop(session.id, None)
+
+    async def refused(self, claim: Claim, reason: str) -> None:
+        """Record that somebody was not let in."""
+        self._recorder.audit(records.audited("refused", claim.peer, {"target": claim.target, "reason": reason}))
+        await self._recorder.synced()
+
+    async def failed(self, session: Session, reason: str) -> None:
+        """Record that an admitted session ended before it could converse."""
+        self._admitted.pop(session.id, None)
+        self._recorder.append(session.id, "closed", records.closed(reason))
+        self._recorder.close_session(session.id, reason)
+        await self._recorder.synced()
+
+    def end_all(self, error: BastionError) -> None:
+        """End every conversation, telling each client why."""
+        for conversation in list(self._conversations.values()):
+            conversation.end(error)
+
+    def recording_broke(self, error: RecordingError) -> None:
+        """End everything: what cannot be recorded does not go on."""
+        self.end_all(RecordingError("the recording cannot be written, so nothing may run", hint=error.hint))
+
+    def _check_limits(self, key: tuple[str, str]) -> None:
+        if len(self._admitted) >= self._limits.sessions:
+            raise AccessRefused("the gateway has as many sessions as it takes", hint="try again later")
+        mine = sum(1 for session in self._admitted.values() if session.identity.key == key)
+        if mine >= self._limits.sessions_per_identity:
+            raise AccessRefused(f"you have {mine} sessions open, as many as one identity may have")
+
+
+def _new_id(now: datetime) -> str:
+    """Return a session id that sorts by time and cannot be guessed."""
+    return f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(5)}"

@@ -1,0 +1,1 @@
+"""What the tests share: real servers, fakes that keep the contracts, strategies."""
