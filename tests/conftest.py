@@ -1,0 +1,5 @@
+"""What every test may ask for."""
+
+from tests.kit.postgres import database, every_postgres, postgres, postgres18
+
+__all__ = ["database", "every_postgres", "postgres", "postgres18"]
