@@ -239,8 +239,18 @@ class Clause(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     def matches(self, action: Action, resource: Resource) -> bool:
-        """Tell whether the rule speaks of this resource of this action. Pure; looks at nothing else."""
+        """Tell whether the rule speaks of this resource of this action, or of any part of it.
+
+        Pure; looks at nothing else. This is what a rule that denies or holds asks.
+        """
         raise NotImplementedError
+
+    def covers(self, action: Action, resource: Resource) -> bool:
+        """Tell whether the rule speaks of the whole of this resource: what a rule asks before it permits it.
+
+        Differs from `matches` where a resource has parts that a rule can name, such as columns of a table.
+        """
+        return self.matches(action, resource)
 
     def uses_arguments(self) -> bool:
         """Tell whether `matches` depends on bound arguments, so that its answer is not reused for others."""
