@@ -1,0 +1,260 @@
+"""Reads SQL text for one database and role: what it does, and what it does to the session."""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+from typing import Final, Generic, TypeVar
+
+from bastion.model.action import Access, Action, Resource
+from bastion.protocols.postgres.sql import guard, secrets
+from bastion.protocols.postgres.sql.catalog import Catalog
+from bastion.protocols.postgres.sql.definitions import CatalogDefinitions
+from bastion.protocols.postgres.sql.guard import Fault
+from bastion.protocols.postgres.sql.parser import Node, NotParsed, Parser
+from bastion.protocols.postgres.sql.query import Query
+from bastion.protocols.postgres.sql.reading import (
+    ChangesCatalog,
+    Closes,
+    Deallocates,
+    Declares,
+    DiscardsAll,
+    EndsTransaction,
+    Executes,
+    Fetches,
+    Prepares,
+    Reading,
+    SearchPath,
+    SessionEffect,
+    SetsPath,
+)
+from bastion.protocols.postgres.sql.statements import PLACEHOLDER, Statements
+from bastion.protocols.postgres.sql.writes import DataChange
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+_PROTOCOL: Final = "postgres"
+_CACHE_BYTES: Final = 16 * 1024 * 1024
+_HOLDABLE: Final = 0x20
+"""`CURSOR_OPT_HOLD` of PostgreSQL's `nodes/parsenodes.h`."""
+_MAX_PLACEHOLDERS: Final = 32
+"""Statements run by name that one text may lead to, one through another."""
+
+_VERBS: Final = {"ExplainStmt": "explain", "CopyStmt": "copy"}
+"""The verb of a statement that touches nothing with a name; all others are queries."""
+
+_parser = Parser()
+
+
+class _Cache(Generic[K, V]):
+    """The most recently used values, as many as fit into a number of bytes."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._size = 0
+        self._kept: OrderedDict[K, tuple[V, int]] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        found = self._kept.get(key)
+        if found is None:
+            return None
+        self._kept.move_to_end(key)
+        return found[0]
+
+    def put(self, key: K, value: V, size: int) -> None:
+        self._kept[key] = (value, size)
+        self._size += size
+        while self._size > self._capacity and self._kept:
+            self._size -= self._kept.popitem(last=False)[1][1]
+
+
+class CatalogAnalyst:
+    """Reads SQL against one snapshot of a catalog. Shared by every session of that database and role."""
+
+    def __init__(self, catalog: Catalog, *, cache_bytes: int = _CACHE_BYTES, parser: Parser | None = None) -> None:
+        self.catalog = catalog
+        self._parser = parser or _parser
+        self._definitions = CatalogDefinitions(catalog, self._parser)
+        self._read: _Cache[tuple[bytes, frozenset[SearchPath]], Reading] = _Cache(cache_bytes)
+        self._composed: _Cache[tuple[int, ...], tuple[Reading, tuple[Reading, ...]]] = _Cache(cache_bytes // 4)
+
+    def read(self, text: bytes, paths: frozenset[SearchPath]) -> Reading:
+        """Return what `text` means under every search path that the session may have; the worst of them counts.
+
+        Never raises: whatever cannot be read comes back as an unreadable `Reading`. Cached by text.
+        """
+        known = self._read.get((text, paths))
+        if known is None:
+            known = self._fresh(text, paths)
+            self._read.put((text, paths), known, 512 + 8 * len(text) + 512 * len(known.action.resources))
+        return known
+
+    def _fresh(self, text: bytes, paths: frozenset[SearchPath]) -> Reading:
+        fault = guard.fault(text)
+        if fault is not None:
+            return _unreadable(text, fault)
+        try:
+            raws = self._parser.parse(text)
+            return self._understood(text, raws, paths or frozenset({self.catalog.path}))
+        except NotParsed as error:
+            return _unreadable(text, error.fault)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError):
+            # A tree of a shape that the walk does not know: not understood, so not forwarded.
+            return _unreadable(text, Fault("0A000", "statement could not be understood"))
+
+    def _understood(self, text: bytes, raws: list[Node], paths: frozenset[SearchPath]) -> Reading:
+        resources: list[Resource] = []
+        effects: list[SessionEffect] = []
+        spans: list[tuple[int, int]] = []
+        created: set[str] = set()
+        for raw in raws:
+            node = raw["stmt"]
+            ((kind, body),) = node.items()
+            if secrets.carries_secret(kind, body):
+                start = raw.get("stmt_location", 0)
+                spans.append((start, start + raw["stmt_len"] if "stmt_len" in raw else len(text)))
+            found, session = self._statement(text, node, paths, created)
+            resources += found
+            effects += session
+            paths |= {effect.path for effect in session if isinstance(effect, SetsPath)}
+        if not raws:
+            resources.append(Resource("statement", "", "nothing", Access.NONE))
+        action = _action(text, _distinct(resources), spans)
+        return Reading(action, tuple(effects), statements=len(raws))
+
+    def _statement(
+        self, text: bytes, node: Node, paths: frozenset[SearchPath], created: set[str]
+    ) -> tuple[list[Resource], list[SessionEffect]]:
+        """Return what one statement does, and what it does to the session."""
+        ((kind, body),) = node.items()
+        if kind == "PrepareStmt":
+            inner = self._held(text, body["query"], paths, created)
+            return [Resource("session", "", "prepare", Access.NONE)], [Prepares(body["name"], inner)]
+        if kind == "DeclareCursorStmt":
+            inner = self._held(text, body["query"], paths, created)
+            holdable = bool(body.get("options", 0) & _HOLDABLE)
+            return list(inner.action.resources), [Declares(body["portalname"], inner, holdable)]
+        query = Query(self.catalog, paths, self._definitions)
+        query.created = created
+        statements = Statements(query, DataChange(query))
+        statements.read(node)
+        query.settle()
+        if query.empties_path:
+            statements.session.append(SetsPath(()))
+        resources = list(query.effects.resources())
+        if not resources:  # it touches nothing that has a name, such as SELECT 1
+            resources.append(Resource("statement", "", _VERBS.get(kind, "select"), Access.READ))
+        return resources, statements.session
+
+    def _held(self, text: bytes, node: Node, paths: frozenset[SearchPath], created: set[str]) -> Reading:
+        """Return the reading of a statement that another one prepares or declares."""
+        resources, session = self._statement(text, node, paths, created)
+        return Reading(_action(text, _distinct(resources), []), tuple(session))
+
+    def compose(self, reading: Reading, prepared: Mapping[str, Reading], portals: Mapping[str, Reading]) -> Reading:
+        """Return `reading` with the effects of every statement and portal that it runs by name.
+
+        A name that is not in the maps makes the action UNKNOWN.
+        """
+        if not any(isinstance(effect, Executes | Fetches) for effect in reading.effects):
+            return reading
+        composer = _Composer(prepared, portals)
+        composer.run(reading)
+        key = (id(reading), *map(id, composer.used))
+        known = self._composed.get(key)
+        if known is not None:
+            return known[0]
+        action = reading.action
+        resources = _distinct([r for r in action.resources if r.kind != PLACEHOLDER] + composer.resources)
+        whole = Action(
+            _PROTOCOL,
+            _worst_verb(resources),
+            action.text,
+            resources,
+            secret=action.secret or any(used.action.secret for used in composer.used),
+            shown=action.shown or action.text,
+        )
+        composed = Reading(whole, tuple(composer.effects), statements=reading.statements)
+        # The readings are kept with it, so that their identities cannot be given to others.
+        self._composed.put(key, (composed, (reading, *composer.used)), 2048)
+        return composed
+
+
+class _Composer:
+    """Follows the effects of a reading in order, and what each name stands for at that point."""
+
+    def __init__(self, prepared: Mapping[str, Reading], portals: Mapping[str, Reading]) -> None:
+        self._prepared = dict(prepared)
+        self._portals = dict(portals)
+        self.resources: list[Resource] = []
+        self.effects: list[SessionEffect] = []
+        self.used: list[Reading] = []
+
+    def run(self, reading: Reading) -> None:
+        """Take in a reading."""
+        for effect in reading.effects:
+            self.effects.append(effect)
+            match effect:
+                case Prepares(name, inner):
+                    self._prepared[name] = inner
+                case Declares(name, inner):
+                    self._portals[name] = inner
+                case Executes(name):
+                    self._named(name, "execute", self._prepared.get(name))
+                case Fetches(name):
+                    self._named(name, "fetch", self._portals.get(name))
+                case Deallocates(None):
+                    self._prepared.clear()
+                case Deallocates(str() as name):
+                    self._prepared.pop(name, None)
+                case Closes(None):
+                    self._portals.clear()
+                case Closes(str() as name):
+                    self._portals.pop(name, None)
+                case DiscardsAll():
+                    self._prepared.clear()
+                    self._portals.clear()
+                case EndsTransaction() | ChangesCatalog() | SetsPath():
+                    pass
+
+    def _named(self, name: str, verb: str, inner: Reading | None) -> None:
+        if inner is None or not inner.readable or len(self.used) >= _MAX_PLACEHOLDERS:
+            self.resources.append(Resource(PLACEHOLDER, name, verb, Access.UNKNOWN, {"missing": inner is None}))
+            return
+        self.used.append(inner)
+        self.resources += [r for r in inner.action.resources if r.kind != PLACEHOLDER]
+        self.run(inner)
+
+
+def _action(text: bytes, resources: tuple[Resource, ...], spans: list[tuple[int, int]]) -> Action:
+    shown = ""
+    if spans:
+        shown = secrets.struck(text, spans)
+    elif secrets.suspicious(text):
+        shown = secrets.struck(text, [(0, len(text))])
+    return Action(
+        _PROTOCOL,
+        _worst_verb(resources),
+        text.decode(),
+        resources,
+        secret=bool(shown),
+        shown=shown,
+    )
+
+
+def _unreadable(text: bytes, fault: Fault) -> Reading:
+    decoded = text.decode(errors="backslashreplace")
+    secret = secrets.suspicious(text)
+    action = Action(_PROTOCOL, "unreadable", decoded, (), secret=secret, shown=secrets.UNSHOWN if secret else "")
+    return Reading(action, (), fault.sqlstate, fault.message, fault.position)
+
+
+def _worst_verb(resources: tuple[Resource, ...]) -> str:
+    return max(resources, key=lambda resource: resource.access).verb
+
+
+def _distinct(resources: list[Resource]) -> tuple[Resource, ...]:
+    """Return the resources without repetitions, in order."""
+    seen: dict[str, Resource] = {}
+    for resource in resources:
+        seen.setdefault(repr(resource), resource)
+    return tuple(seen.values())

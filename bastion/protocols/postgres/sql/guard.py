@@ -1,0 +1,70 @@
+"""Turns away text that no parser should see: NUL bytes, invalid UTF-8, and more of it than an ordinary statement has.
+
+A parser stops at NUL and reports the harmless half; deep nesting can overrun its stack. So this runs first.
+"""
+
+from dataclasses import dataclass
+
+import postgast
+
+MAX_BYTES = 1024 * 1024
+MAX_TOKENS = 200_000
+MAX_NESTING = 256
+"""Open brackets at one point. The parser's own stack would take more; no person or mapper writes more."""
+
+_OPENING = frozenset(b"([")
+_CLOSING = frozenset(b")]")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a text is not read, as PostgreSQL would put it."""
+
+    sqlstate: str
+    message: str
+    position: int = 0
+    """In characters from 1, or 0."""
+
+
+def fault(text: bytes) -> Fault | None:
+    """Return why `text` may not be parsed, or None."""
+    if len(text) > MAX_BYTES:
+        return Fault("54000", f"statement is longer than {MAX_BYTES} bytes")
+    if 0 in text:
+        return Fault("22021", 'invalid byte sequence for encoding "UTF8": 0x00')
+    try:
+        decoded = text.decode()
+    except UnicodeDecodeError:
+        return Fault("22021", 'invalid byte sequence for encoding "UTF8"')
+    if len(text) <= MAX_TOKENS and text.count(b"(") + text.count(b"[") <= MAX_NESTING:
+        return None  # cannot exceed either bound, whatever the tokens are
+    return _counted(text, decoded)
+
+
+def _counted(text: bytes, decoded: str) -> Fault | None:
+    """Return the fault of a text that may hold too many tokens or nest too deeply; counts what the scanner sees."""
+    try:
+        tokens = postgast.scan(decoded).tokens
+    except postgast.PgQueryError as error:
+        return Fault("42601", error.message, character(text, error.cursorpos))
+    except Exception:
+        return Fault("54001", "statement could not be scanned")
+    if len(tokens) > MAX_TOKENS:
+        return Fault("54000", f"statement has more than {MAX_TOKENS} tokens")
+    depth = 0
+    for token in tokens:
+        if token.end - token.start != 1:
+            continue
+        byte = text[token.start]
+        if byte in _OPENING:
+            depth += 1
+            if depth > MAX_NESTING:
+                return Fault("54001", f"statement is nested more than {MAX_NESTING} levels deep")
+        elif byte in _CLOSING:
+            depth -= 1
+    return None
+
+
+def character(text: bytes, position: int) -> int:
+    """Return the position in characters, from 1, of the byte at `position`, from 1; 0 stays 0."""
+    return len(text[: position - 1].decode(errors="replace")) + 1 if position > 0 else 0

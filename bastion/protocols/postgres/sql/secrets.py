@@ -1,0 +1,69 @@
+"""Finds statements that carry a secret, and strikes every literal out of them.
+
+Positions come from PostgreSQL's own scanner, never from a pattern: what it calls a string is struck out whole, and
+where even it cannot tell, nothing of the text is shown.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import postgast
+
+from bastion.protocols.postgres.sql.parser import Node
+
+STRUCK: Final = "'***'"
+UNSHOWN: Final = "(text that may hold a secret)"
+
+_ALWAYS: Final = frozenset(
+    [
+        "CreateUserMappingStmt",
+        "AlterUserMappingStmt",
+        "CreateForeignServerStmt",
+        "AlterForeignServerStmt",
+        "CreateSubscriptionStmt",
+        "AlterSubscriptionStmt",
+        "CreateFdwStmt",
+        "AlterFdwStmt",
+        "AlterSystemStmt",
+    ]
+)
+_PASSWORD_OPTIONS: Final = frozenset({"password", "encryptedPassword", "unencryptedPassword"})
+_WORDS: Final = (b"password", b"passwd", b"secret", b"pgp_", b"crypt", b"dblink", b"conninfo")
+"""Words near which, in a text that is not one of the statements above, a literal may still be a secret."""
+_LITERALS: Final = frozenset({"SCONST", "USCONST", "BCONST", "XCONST"})
+
+
+def carries_secret(kind: str, body: Node) -> bool:
+    """Tell whether a statement of this kind holds a secret in its literals."""
+    if kind in _ALWAYS:
+        return True
+    if kind in {"CreateRoleStmt", "AlterRoleStmt"}:
+        return any(o["DefElem"].get("defname") in _PASSWORD_OPTIONS for o in body.get("options", ()))
+    return False
+
+
+def suspicious(text: bytes) -> bool:
+    """Tell whether a text speaks of secrets in a place where the grammar does not say which literal is one."""
+    lowered = text.lower()
+    return any(word in lowered for word in _WORDS)
+
+
+def struck(text: bytes, spans: Iterable[tuple[int, int]]) -> str:
+    """Return the text with every literal and comment in the byte ranges `spans` struck out."""
+    try:
+        tokens = postgast.scan(text.decode()).tokens
+        names = postgast.pg_query_pb2.Token.Name
+        literals = [(t.start, t.end, names(t.token)) for t in tokens]
+    except Exception:
+        return UNSHOWN
+    ranges = list(spans)
+    parts: list[bytes] = []
+    at = 0
+    for start, end, name in literals:
+        comment = name in {"SQL_COMMENT", "C_COMMENT"}
+        if not (name in _LITERALS or comment) or not any(low <= start < high for low, high in ranges):
+            continue
+        parts += [text[at:start], b"/***/" if comment else STRUCK.encode()]
+        at = end
+    parts.append(text[at:])
+    return b"".join(parts).decode(errors="replace")
