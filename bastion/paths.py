@@ -35,7 +35,7 @@ def data_dir(env: Mapping[str, str] = os.environ) -> Path:
 
 
 def _chosen(env: Mapping[str, str], name: str) -> Path | None:
-    """Return what the person set, made absolute; nothing is ever read relative to where a command happens to run."""
+    """Return what the person set, made absolute, so that a process started from here means the same place."""
     value = env.get(name, "")
     return Path(value).expanduser().absolute() if value else None
 

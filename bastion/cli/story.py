@@ -1,0 +1,93 @@
+"""A recorded session told in order: what was asked, what the policy said, who decided, what came of it."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from bastion.cli.output import OUT
+from bastion.cli.requests import argument, person
+
+Json = Mapping[str, Any]
+_QUIET = ("output", "opened")
+
+
+def tell(session: Json, entries: Iterable[Json]) -> None:
+    """Print a session and what happened in it."""
+    OUT.fields(
+        [
+            ("session", session.get("id")),
+            ("who", person(session)),
+            ("target", f"{session.get('target')} ({session.get('protocol')})"),
+            ("why", session.get("reason")),
+            ("from", session.get("peer")),
+            ("client", session.get("client")),
+            ("started", session.get("started")),
+            ("ended", session.get("ended") or "still open"),
+            ("end", session.get("end_reason")),
+            ("statements", _counts(session)),
+        ]
+    )
+    for entry in entries:
+        if entry.get("kind") not in _QUIET:
+            _entry(entry)
+
+
+def _entry(entry: Json) -> None:
+    data = entry.get("data")
+    data = data if isinstance(data, Mapping) else {}
+    at = moment(entry.get("at"))
+    match entry.get("kind"):
+        case "judged":
+            OUT.line()
+            OUT.heading(f"{at}  {_verdict(data.get('verdict', {}))}")
+            OUT.statement(str(data.get("text", "")))
+            OUT.fields((f"    ${n}", argument(value)) for n, value in enumerate(data.get("arguments", ()), start=1))
+        case "waiting":
+            OUT.line(f"  {at}  waits for approval as {data.get('approval')}")
+        case "vote":
+            did = "approved" if data.get("approves") else "denied"
+            OUT.line(f"  {at}  {did} by {person(data)}{_because(data)}")
+        case "settled":
+            rule = f" ({data['rule']})" if data.get("rule") else ""
+            OUT.line(f"  {at}  {data.get('state')}: {data.get('is')}{rule}{_because(data)}")
+        case "finished":
+            rest = ", ".join(f"{name} {_plain(value)}" for name, value in data.items() if name != "ticket")
+            OUT.line(f"  {at}  {rest}")
+        case "closed":
+            OUT.line()
+            OUT.line(f"{at}  closed: {data.get('reason')}")
+        case kind:
+            rest = ", ".join(f"{name} {_plain(value)}" for name, value in data.items())
+            OUT.line(f"  {at}  {kind}{': ' if rest else ''}{rest}")
+
+
+def moment(at: object) -> str:
+    """Return a time of day, to the millisecond, of microseconds since the epoch."""
+    if not isinstance(at, int):
+        return str(at or "")
+    return datetime.fromtimestamp(at / 1e6, UTC).strftime("%H:%M:%S.%f")[:-3]
+
+
+def _verdict(verdict: Json) -> str:
+    match verdict.get("is"):
+        case "allow":
+            masks = f", masked by {', '.join(verdict['masks'])}" if verdict.get("masks") else ""
+            return f"allowed by {', '.join(verdict.get('rules', ()))}{masks}"
+        case "deny":
+            return f"denied by {verdict.get('rule')}: {verdict.get('reason')}"
+        case "hold":
+            return f"held by {', '.join(str(d.get('rule')) for d in verdict.get('demands', ()))}"
+        case other:
+            return str(other)
+
+
+def _because(data: Json) -> str:
+    return f": {data['reason']}" if data.get("reason") else ""
+
+
+def _counts(session: Json) -> str:
+    return f"{session.get('statements', 0)}, {session.get('denied', 0)} denied, {session.get('held', 0)} held"
+
+
+def _plain(value: object) -> str:
+    return str(value) if isinstance(value, str | int | float) else repr(value)
