@@ -23,7 +23,7 @@ class Call(NamedTuple):
 
     schema: str
     name: str
-    count: int
+    given: int
     field: bool = False
     """Written as a field of a row: it may as well be one."""
 
@@ -88,8 +88,8 @@ class Calls:
 
     def _call(self, call: Call, targets: set[int]) -> None:
         named = self._names.functions(call.schema, call.name)
-        candidates = [f for f in named if f.takes(call.count)]
-        types = self._names.types(call.schema, call.name) if call.count == 1 else ()
+        candidates = [f for f in named if f.takes(call.given)]
+        types = self._names.types(call.schema, call.name) if call.given == 1 else ()
         for type_ in types:  # a call with one argument may be a cast
             if not type_.builtin:
                 targets.add(type_.oid)
@@ -102,7 +102,7 @@ class Calls:
         for function in candidates:
             if function.builtin and function.name in _JUDGED and not call.field:
                 continue
-            if not function.vouched and self._reachable(function, vouched, call.count):
+            if not function.vouched and self._reachable(function, vouched, call.given):
                 self.note(function)
 
     def _operator(self, schema: str, name: str) -> None:

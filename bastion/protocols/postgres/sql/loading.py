@@ -158,7 +158,7 @@ def build(rows: Rows) -> Catalog:
     functions = [_function(*row) for row in rows["functions"]]
     vouched = {f.oid for f in functions if f.vouched}
     checks = _grouped(rows["checks"])
-    types = [_type(checks, *row) for row in rows["types"]]
+    types = [_type(checks, row) for row in rows["types"]]
     writes = _grouped([*rows["defaults"], *rows["constraints"], *_spread(rows["indexes"]), *_spread(rows["policies"])])
     return Catalog(
         role=role,
@@ -230,8 +230,9 @@ def _function(
     )
 
 
-def _type(checks: Mapping[int, tuple[str, ...]], oid: int, *row: Any) -> Type:
-    return Type(oid, *row, checks=checks.get(oid, ()))
+def _type(checks: Mapping[int, tuple[str, ...]], row: Sequence[Any]) -> Type:
+    fields: list[Any] = [*row, checks.get(row[0], ())]
+    return Type(*fields)
 
 
 def _trigger(name: str, function: int, kind: int) -> Trigger:

@@ -11,7 +11,7 @@ from bastion.protocols.postgres.sql.effects import Effects, Touch
 from bastion.protocols.postgres.sql.names import Names
 from bastion.protocols.postgres.sql.parser import Node
 from bastion.protocols.postgres.sql.scope import Scope, Source
-from bastion.protocols.postgres.sql.settings import set_access, shown_access
+from bastion.protocols.postgres.sql.settings import is_harmless, set_access, shown_access
 
 _SAMPLING = frozenset({"bernoulli", "system"})
 
@@ -168,11 +168,11 @@ class Query:
             for source in scope.sources:
                 source.take_all()
             return
-        source = scope.source(parts[-1], parts[-2] if len(parts) > 1 else "")
-        if source is None:
+        named = scope.source(parts[-1], parts[-2] if len(parts) > 1 else "")
+        if named is None:
             self.effects.unknown("reference")
         else:
-            source.take_all()
+            named.take_all()
 
     def _call(self, body: Node, scope: Scope, stack: list[tuple[str, Any]]) -> None:
         self._known("FuncCall", body, nodes.FUNCTION_FIELDS)
@@ -203,7 +203,9 @@ class Query:
             access = Access.READ if value == "" else Access.UNKNOWN
             self.empties_path = True
         else:
-            access = Access.UNKNOWN if value is None or not setting else set_access(setting, value)
+            access = set_access(setting, value or "") if setting else Access.UNKNOWN
+            if value is None and access is Access.READ and not is_harmless(setting):
+                access = Access.UNKNOWN  # which value decides
         self.effects.add("setting", setting or "*", "set", access)
 
     def _operation(self, body: Node, scope: Scope, stack: list[tuple[str, Any]]) -> None:
@@ -421,8 +423,8 @@ class Query:
                 told = f"{schema}.{name}" if schema else name
                 self.effects.add("relation", told, verb, Access.UNKNOWN, missing=True, columns=[])
             return _aliased(Source.of_names(name, None), alias)
-        columns = {column: column for relation in relations for column in relation.columns}
-        return _aliased(Source(name, columns, touches, schema=relations[0].schema), alias)
+        seen = {column: column for relation in relations for column in relation.columns}
+        return _aliased(Source(name, seen, touches, schema=relations[0].schema), alias)
 
     def read(self, relation: Relation) -> Touch:
         """Note that a relation is read, and everything that this sets off."""

@@ -40,7 +40,7 @@ def where(condition: Node | None, relations: Iterable[Relation], alias: str, alo
     return SELECTIVE if keyed and all(keyed) else UNSELECTIVE
 
 
-def worse(new: str | None, known: str | None) -> bool:
+def worse(new: object, known: object) -> bool:
     """Tell whether `new` leaves more rows open than `known` does; None is no answer at all."""
     order = (None, SELECTIVE, UNSELECTIVE, MISSING)
     return order.index(new) > order.index(known)

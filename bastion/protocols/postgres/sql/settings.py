@@ -75,6 +75,11 @@ def set_access(name: str, value: str | None) -> Access:
     return Access.UNKNOWN if name in READS_TEXT else Access.ADMIN
 
 
+def is_harmless(name: str) -> bool:
+    """Tell whether a setting may be set to anything."""
+    return name.lower() in HARMLESS
+
+
 def shown_access(name: str, *, privileged: bool) -> Access:
     """Return what showing a setting is; a privileged role sees commands and connection strings among them."""
     if not privileged or name.lower() in _SHOWN_TO_ALL:

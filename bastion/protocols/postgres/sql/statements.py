@@ -101,7 +101,7 @@ class Statements:
             facts: dict[str, Any] = {"columns": []} if about == "relation" else {}
             self._add(about, self._placed(about, name, body), verb, access, **facts)
         if kind in {"CreateStmt", "ViewStmt", "CreateForeignTableStmt"}:
-            relation = body.get("relation", body.get("view", {}))
+            relation: Node = body.get("relation") or body.get("view") or {}
             self._query.created.add(relation.get("relname", ""))
         if kind not in definers.KEEPS_CATALOG:
             self.session.append(ChangesCatalog())

@@ -58,6 +58,7 @@ VOLATILE: tuple[tuple[str, str], ...] = (
         r"pg_stat_get_.*|pg_export_snapshot|pg_get_publication_tables|pg_prepared_xact|pg_collation_actual_version",
         "reads a state",
     ),
+    (r"pg_advisory_unlock_all", "gives up the session's own locks: what pools of connections do between uses"),
     (r"pg_partition_(tree|ancestors)|pg_get_wait_events|array_(sample|shuffle)", "reads"),
     (r"pg_get_function_.*|pg_timezone_names|pg_column_(size|compression|toast_chunk_id)", "reads"),
 )
