@@ -1,11 +1,11 @@
 """Reads SQL text for one database and role: what it does, and what it does to the session."""
 
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 from bastion.model.action import Access, Action, Resource
-from bastion.protocols.postgres.sql import guard, secrets
+from bastion.protocols.postgres.sql import definers, guard, secrets
 from bastion.protocols.postgres.sql.catalog import Catalog
 from bastion.protocols.postgres.sql.definitions import CatalogDefinitions
 from bastion.protocols.postgres.sql.guard import Fault
@@ -26,6 +26,7 @@ from bastion.protocols.postgres.sql.reading import (
     SessionEffect,
     SetsPath,
 )
+from bastion.protocols.postgres.sql.scope import Scope
 from bastion.protocols.postgres.sql.statements import PLACEHOLDER, Statements
 from bastion.protocols.postgres.sql.writes import DataChange
 
@@ -39,6 +40,12 @@ _HOLDABLE: Final = 0x20
 _MAX_PLACEHOLDERS: Final = 32
 """Statements run by name that one text may lead to, one through another."""
 
+_ADDING: Final = frozenset(
+    {"CreateStmt", "CreateTableAsStmt", "SelectStmt", "CreateSchemaStmt", "IndexStmt", "GrantStmt"}
+)
+"""Statements that add to the catalog and change nothing that was in it."""
+_INDIFFERENT: Final = frozenset({"TransactionStmt", "VariableSetStmt", "VariableShowStmt", "ListenStmt", "NotifyStmt"})
+"""Statements whose meaning does not depend on the catalog."""
 _VERBS: Final = {"ExplainStmt": "explain", "CopyStmt": "copy"}
 """The verb of a statement that touches nothing with a name; all others are queries."""
 
@@ -74,46 +81,55 @@ class CatalogAnalyst:
         self.catalog = catalog
         self._parser = parser or _parser
         self._definitions = CatalogDefinitions(catalog, self._parser)
-        self._read: _Cache[tuple[bytes, frozenset[SearchPath]], Reading] = _Cache(cache_bytes)
+        self._read: _Cache[tuple[bytes, frozenset[SearchPath], tuple[int, ...]], Reading] = _Cache(cache_bytes)
         self._composed: _Cache[tuple[int, ...], tuple[Reading, tuple[Reading, ...]]] = _Cache(cache_bytes // 4)
 
-    def read(self, text: bytes, paths: frozenset[SearchPath]) -> Reading:
+    def read(self, text: bytes, paths: frozenset[SearchPath], types: tuple[int, ...] = ()) -> Reading:
         """Return what `text` means under every search path that the session may have; the worst of them counts.
 
+        `types` are the OIDs that a Parse message declares for parameters: binding one may run checks of its type.
         Never raises: whatever cannot be read comes back as an unreadable `Reading`. Cached by text.
         """
-        known = self._read.get((text, paths))
+        key = (text, paths, types)
+        known = self._read.get(key)
         if known is None:
-            known = self._fresh(text, paths)
-            self._read.put((text, paths), known, 512 + 8 * len(text) + 512 * len(known.action.resources))
+            known = self._fresh(text, paths, tuple(oid for oid in types if oid))
+            self._read.put(key, known, 512 + 8 * len(text) + 512 * len(known.action.resources))
         return known
 
-    def _fresh(self, text: bytes, paths: frozenset[SearchPath]) -> Reading:
+    def _fresh(self, text: bytes, paths: frozenset[SearchPath], types: tuple[int, ...]) -> Reading:
         fault = guard.fault(text)
         if fault is not None:
             return _unreadable(text, fault)
         try:
             raws = self._parser.parse(text)
-            return self._understood(text, raws, paths or frozenset({self.catalog.path}))
+            return self._understood(text, raws, paths or frozenset({self.catalog.path}), types)
         except NotParsed as error:
             return _unreadable(text, error.fault)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError):
             # A tree of a shape that the walk does not know: not understood, so not forwarded.
             return _unreadable(text, Fault("0A000", "statement could not be understood"))
 
-    def _understood(self, text: bytes, raws: list[Node], paths: frozenset[SearchPath]) -> Reading:
+    def _understood(
+        self, text: bytes, raws: list[Node], paths: frozenset[SearchPath], types: tuple[int, ...]
+    ) -> Reading:
         resources: list[Resource] = []
         effects: list[SessionEffect] = []
         spans: list[tuple[int, int]] = []
         created: set[str] = set()
+        changed = False
         for raw in raws:
             node = raw["stmt"]
             ((kind, body),) = node.items()
             if secrets.carries_secret(kind, body):
                 start = raw.get("stmt_location", 0)
                 spans.append((start, start + raw["stmt_len"] if "stmt_len" in raw else len(text)))
-            found, session = self._statement(text, node, paths, created)
+            found, session = self._statement(text, node, paths, created, types)
             resources += found
+            if changed and kind not in _INDIFFERENT and kind not in definers.ADMIN:
+                # What the names in it mean by then, the catalog that was read does not say.
+                resources.append(Resource("construct", "statement after a change of the catalog", "unknown"))
+            changed = changed or (kind not in _ADDING and any(isinstance(e, ChangesCatalog) for e in session))
             effects += session
             paths |= {effect.path for effect in session if isinstance(effect, SetsPath)}
         if not raws:
@@ -122,12 +138,18 @@ class CatalogAnalyst:
         return Reading(action, tuple(effects), statements=len(raws))
 
     def _statement(
-        self, text: bytes, node: Node, paths: frozenset[SearchPath], created: set[str]
+        self,
+        text: bytes,
+        node: Node,
+        paths: frozenset[SearchPath],
+        created: set[str],
+        types: tuple[int, ...] = (),
+        arguments: Sequence[Node] = (),
     ) -> tuple[list[Resource], list[SessionEffect]]:
         """Return what one statement does, and what it does to the session."""
         ((kind, body),) = node.items()
         if kind == "PrepareStmt":
-            inner = self._held(text, body["query"], paths, created)
+            inner = self._held(text, body["query"], paths, created, body.get("argtypes", []))
             return [Resource("session", "", "prepare", Access.NONE)], [Prepares(body["name"], inner)]
         if kind == "DeclareCursorStmt":
             inner = self._held(text, body["query"], paths, created)
@@ -135,6 +157,10 @@ class CatalogAnalyst:
             return list(inner.action.resources), [Declares(body["portalname"], inner, holdable)]
         query = Query(self.catalog, paths, self._definitions)
         query.created = created
+        for oid in types:
+            query.calls.occurs(oid)
+            query.calls.type_oids.add(oid)
+        query.expression(arguments, Scope())
         statements = Statements(query, DataChange(query))
         statements.read(node)
         query.settle()
@@ -145,9 +171,16 @@ class CatalogAnalyst:
             resources.append(Resource("statement", "", _VERBS.get(kind, "select"), Access.READ))
         return resources, statements.session
 
-    def _held(self, text: bytes, node: Node, paths: frozenset[SearchPath], created: set[str]) -> Reading:
-        """Return the reading of a statement that another one prepares or declares."""
-        resources, session = self._statement(text, node, paths, created)
+    def _held(
+        self,
+        text: bytes,
+        node: Node,
+        paths: frozenset[SearchPath],
+        created: set[str],
+        arguments: Sequence[Node] = (),
+    ) -> Reading:
+        """Return the reading of a statement that another one prepares, for arguments of these types, or declares."""
+        resources, session = self._statement(text, node, paths, created, arguments=arguments)
         return Reading(_action(text, _distinct(resources), []), tuple(session))
 
     def compose(self, reading: Reading, prepared: Mapping[str, Reading], portals: Mapping[str, Reading]) -> Reading:

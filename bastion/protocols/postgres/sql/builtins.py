@@ -18,10 +18,6 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-FIRST_NORMAL_OID: Final = 16384
-"""From here on, objects were made by somebody; below, by the making of the cluster."""
-
-
 @cache
 def vouched() -> dict[int, tuple[str, str, str, tuple[str, ...]]]:
     """Return name, argument types, language and C symbols of each vouched function, by OID."""

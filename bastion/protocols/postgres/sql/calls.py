@@ -149,7 +149,7 @@ class Calls:
         if relation is not None and not type_.builtin:
             for column in relation.columns.values():
                 self._value_of(column, seen)
-        if not type_.builtin and type_.kind == "b" and not type_.trusted:
+        if not type_.builtin and type_.kind in "brm" and not type_.trusted:
             self._effects.add("type", f"{type_.schema}.{type_.name}", "use", Access.UNKNOWN)
 
     def _casts(self, targets: set[int]) -> None:

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from bastion.protocols.postgres.sql.reading import SearchPath
 
-POLYMORPHIC = frozenset(
-    {"any", "anyelement", "anyarray", "anynonarray", "anyenum", "anyrange", "anymultirange", "anycompatible"}
-    | {"anycompatiblearray", "anycompatiblenonarray", "anycompatiblerange", "anycompatiblemultirange", "record"}
-)
+FIRST_NORMAL_OID: Final = 16384
+"""From here on, objects were made by somebody; below, by the making of the cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ class Type:
     @property
     def builtin(self) -> bool:
         """Whether it came with the cluster."""
-        return self.schema == "pg_catalog" or self.schema == "information_schema"
+        return self.oid < FIRST_NORMAL_OID
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +121,8 @@ class Trigger:
     function: int
     events: frozenset[str]
     """Of `insert`, `update`, `delete`, `truncate`."""
+    definition: str
+    """Its text, where it has a condition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,8 @@ class Catalog:
     """Those whose function is not vouched for."""
     types: Mapping[tuple[str, str], Type]
     types_by_oid: Mapping[int, Type]
+    temporary_types: Mapping[str, tuple[Type, ...]]
+    """Types in the temporary schemas of all sessions, by name."""
     keys: Mapping[int, tuple[frozenset[str], ...]]
     """The columns of each unique key, by relation."""
     views: Mapping[int, str]
@@ -179,8 +182,3 @@ class Catalog:
     def effective(self, path: SearchPath) -> SearchPath:
         """Return where unqualified names other than temporary ones are looked for, in order."""
         return path if "pg_catalog" in path else ("pg_catalog", *path)
-
-    def is_polymorphic(self, oid: int) -> bool:
-        """Tell whether an argument of this type takes values of any type."""
-        found = self.types_by_oid.get(oid)
-        return found is None or (found.kind == "p" and found.name in POLYMORPHIC)

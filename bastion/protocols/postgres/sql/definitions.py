@@ -56,6 +56,14 @@ class CatalogDefinitions:
         """Return what a rewrite rule of `relation` does."""
         return self._read("rule", relation, text, lambda query, scope: self._rule(query, scope, text))
 
+    def condition(self, text: str, relation: Relation) -> Definition:
+        """Return what the condition of a trigger of `relation` does."""
+        return self._read("condition", relation, text, lambda query, scope: self._condition(query, scope, text))
+
+    def _condition(self, query: Query, scope: Scope, text: str) -> None:
+        for raw in self._parser.parse(text.encode()):
+            query.expression(raw["stmt"]["CreateTrigStmt"].get("whenClause"), scope)
+
     def _read(
         self, kind: str, relation: Relation | None, text: str, walk: Callable[[Query, Scope], None]
     ) -> Definition:

@@ -11,6 +11,7 @@ import psycopg
 
 from bastion.protocols.postgres.sql import builtins
 from bastion.protocols.postgres.sql.catalog import (
+    FIRST_NORMAL_OID,
     Cast,
     Catalog,
     Function,
@@ -65,15 +66,17 @@ QUERIES: Final[Mapping[str, LiteralString]] = {
                CASE WHEN t.typcategory = 'A' THEN t.typelem::int8 ELSE 0 END, t.typrelid::int8, t.typcategory::text,
                t.typispreferred, coalesce(r.rngsubtype::int8, 0),
                NOT EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-                           WHERE p.oid IN (t.typinput, t.typoutput, t.typreceive, t.typsend)
+                           WHERE p.oid IN (t.typinput, t.typoutput, t.typreceive, t.typsend, r.rngcanonical)
                            AND l.lanname NOT IN ('internal', 'c'))
         FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
         LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid
     """,
     "checks": """
         SELECT contypid::int8, pg_catalog.pg_get_expr(conbin, 0) FROM pg_catalog.pg_constraint
-        WHERE contype = 'c' AND contypid <> 0
-        AND connamespace <> (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'information_schema')
+        WHERE contype = 'c' AND contypid >= 16384
+        UNION ALL
+        SELECT oid::int8, pg_catalog.pg_get_expr(typdefaultbin, 0) FROM pg_catalog.pg_type
+        WHERE typdefaultbin IS NOT NULL AND oid >= 16384
     """,
     "keys": """
         SELECT i.indrelid::int8,
@@ -93,7 +96,9 @@ QUERIES: Final[Mapping[str, LiteralString]] = {
         WHERE rulename <> '_RETURN' AND ev_enabled <> 'D' AND oid >= 16384
     """,
     "triggers": """
-        SELECT tgrelid::int8, tgname, tgfoid::int8, tgtype::int4 FROM pg_catalog.pg_trigger
+        SELECT tgrelid::int8, tgname, tgfoid::int8, tgtype::int4,
+               CASE WHEN tgqual IS NOT NULL THEN pg_catalog.pg_get_triggerdef(oid) ELSE '' END
+        FROM pg_catalog.pg_trigger
         WHERE NOT tgisinternal AND tgenabled <> 'D'
     """,
     "references": """
@@ -122,6 +127,9 @@ QUERIES: Final[Mapping[str, LiteralString]] = {
     "indexes": """
         SELECT indrelid::int8, pg_catalog.pg_get_expr(indexprs, indrelid), pg_catalog.pg_get_expr(indpred, indrelid)
         FROM pg_catalog.pg_index WHERE indrelid >= 16384 AND (indexprs IS NOT NULL OR indpred IS NOT NULL)
+    """,
+    "partitioning": """
+        SELECT partrelid::int8, pg_catalog.pg_get_expr(partexprs, partrelid) FROM pg_catalog.pg_partitioned_table
     """,
     "children": "SELECT inhparent::int8, inhrelid::int8 FROM pg_catalog.pg_inherits",
 }
@@ -159,7 +167,8 @@ def build(rows: Rows) -> Catalog:
     vouched = {f.oid for f in functions if f.vouched}
     checks = _grouped(rows["checks"])
     types = [_type(checks, row) for row in rows["types"]]
-    writes = _grouped([*rows["defaults"], *rows["constraints"], *_spread(rows["indexes"]), *_spread(rows["policies"])])
+    written = ("defaults", "constraints", "indexes", "policies", "partitioning")
+    writes = _grouped(pair for name in written for pair in _spread(rows[name]))
     return Catalog(
         role=role,
         database=database,
@@ -176,6 +185,7 @@ def build(rows: Rows) -> Catalog:
         casts=tuple(Cast(*row) for row in rows["casts"] if row[2] not in vouched),
         types={(t.schema, t.name): t for t in types},
         types_by_oid={t.oid: t for t in types},
+        temporary_types=_by(types, lambda t: t.name if t.schema.startswith("pg_temp_") else None),
         keys=_grouped((row[0], frozenset(row[1])) for row in rows["keys"] if row[1]),
         views={row[0]: row[1] for row in rows["views"]},
         rules=_grouped((row[0], (row[1], row[2])) for row in rows["rules"]),
@@ -213,7 +223,7 @@ def path_of(setting: str, role: str) -> tuple[str, ...]:
 def _relation(
     oid: int, schema: str, name: str, kind: str, row_type: int, secured: bool, columns: list[str], types: list[int]
 ) -> Relation:
-    system = oid < builtins.FIRST_NORMAL_OID and schema in {"pg_catalog", "information_schema"}
+    system = oid < FIRST_NORMAL_OID and schema in {"pg_catalog", "information_schema"}
     place = "pg_temp" if schema.startswith("pg_temp_") else schema
     return Relation(oid, place, name, kind, dict(zip(columns, types, strict=True)), row_type, secured, system)
 
@@ -222,7 +232,7 @@ def _function(
     oid: int, schema: str, name: str, args: str, defaults: int, variadic: bool, kind: str, volatility: str,
     definer: bool, language: str, returns: int, symbol: str,
 ) -> Function:  # fmt: skip
-    builtin = schema == "pg_catalog" and oid < builtins.FIRST_NORMAL_OID
+    builtin = schema == "pg_catalog" and oid < FIRST_NORMAL_OID
     vouched = builtin and not definer and builtins.vouches(oid, name, args, language, symbol)
     types = tuple(map(int, args.split()))
     return Function(
@@ -235,8 +245,9 @@ def _type(checks: Mapping[int, tuple[str, ...]], row: Sequence[Any]) -> Type:
     return Type(*fields)
 
 
-def _trigger(name: str, function: int, kind: int) -> Trigger:
-    return Trigger(name, function, frozenset(event for bit, event in _TRIGGER_EVENTS.items() if kind & bit))
+def _trigger(name: str, function: int, kind: int, definition: str) -> Trigger:
+    events = frozenset(event for bit, event in _TRIGGER_EVENTS.items() if kind & bit)
+    return Trigger(name, function, events, definition)
 
 
 def _spread(rows: Iterable[Sequence[Any]]) -> list[tuple[Any, Any]]:

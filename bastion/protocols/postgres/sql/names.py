@@ -52,13 +52,12 @@ class Names:
     def types(self, schema: str, name: str) -> tuple[Type, ...]:
         """Return every type that this name can mean."""
         catalog = self._catalog
+        if schema == "pg_temp":
+            return catalog.temporary_types.get(name, ())
         if schema:
             found = catalog.types.get((schema, name))
             return () if found is None else (found,)
-        types: dict[int, Type] = {}
-        if self._temporary and name in catalog.temporary:
-            rows = (catalog.types_by_oid.get(r.row_type) for r in catalog.temporary[name])
-            types.update({t.oid: t for t in rows if t is not None})
+        types = {t.oid: t for t in catalog.temporary_types.get(name, ())} if self._temporary else {}
         for path in self._paths:
             for place in path:
                 found = catalog.types.get((place, name))

@@ -50,6 +50,10 @@ class Definitions(Protocol):
         """Return what a rewrite rule does."""
         ...
 
+    def condition(self, text: str, relation: Relation) -> Definition:
+        """Return what the condition of a trigger does."""
+        ...
+
 
 class Query:
     """Reads queries and expressions of one text, and collects what they do."""
@@ -291,10 +295,10 @@ class Query:
         self._pinned_setting = ""
         self.expression(body.get("whereClause"), scope)
         outputs = self.outputs(targets, scope)
-        scope.outputs = frozenset(outputs or ())
-        for field in ("groupClause", "havingClause", "windowClause", "sortClause", "limitOffset", "limitCount"):
+        for field in ("groupClause", "sortClause", "distinctClause"):
+            self._ordering([node for node in body.get(field, ()) if node], scope, outputs)
+        for field in ("havingClause", "windowClause", "limitOffset", "limitCount"):
             self.expression(body.get(field), scope)
-        self.expression([n for n in body.get("distinctClause", ()) if n], scope)
         if "valuesLists" in body:
             self.expression(body["valuesLists"], scope)
             width = len(body["valuesLists"][0]["List"].get("items", ()))
@@ -307,25 +311,33 @@ class Query:
         """Walk a UNION, INTERSECT or EXCEPT; a long chain of them leans to the left."""
         arms: list[Node] = []
         left = body
-        while left.get("op", "SETOP_NONE") != "SETOP_NONE":
-            if left is not body:
-                self._known("SelectStmt", left, nodes.SELECT_FIELDS)
-                self.with_queries(left.get("withClause"), scope)
-                self._closing(left, scope)
+        while left is body or _is_plain_combination(left):
+            self._known("SelectStmt", left, nodes.SELECT_FIELDS)
             arms.append(left["rarg"])
             left = left["larg"]
         outputs = self.select(left, Scope(scope))
         for arm in reversed(arms):
             self.select(arm, Scope(scope))
-        scope.outputs = frozenset(outputs or ())
-        self._closing(body, scope)
-        return outputs
-
-    def _closing(self, body: Node, scope: Scope) -> None:
-        for field in ("sortClause", "limitOffset", "limitCount"):
-            self.expression(body.get(field), scope)
+        self._ordering(body.get("sortClause", ()), scope, outputs)
+        self.expression(body.get("limitOffset"), scope)
+        self.expression(body.get("limitCount"), scope)
         if "lockingClause" in body:
             self._locks(body["lockingClause"], scope)
+        return outputs
+
+    def _ordering(self, items: Iterable[Node], scope: Scope, outputs: list[str] | None) -> None:
+        """Walk ORDER BY, GROUP BY or DISTINCT ON, where a bare name may be one of the select list's."""
+        for item in items:
+            sort = item.get("SortBy")
+            node = item if sort is None else sort["node"]
+            fields = node.get("ColumnRef", {}).get("fields", ())
+            if len(fields) == 1 and "String" in fields[0] and fields[0]["String"].get("sval") in (outputs or ()):
+                scope.take(fields[0]["String"]["sval"])
+                node = {}
+            if sort is not None:
+                self.expression({"SortBy": {**sort, "node": node}}, scope)
+            else:
+                self.expression(node, scope)
 
     def with_queries(self, clause: Node | None, scope: Scope) -> None:
         """Walk the queries of a WITH and make their names known in `scope`."""
@@ -393,7 +405,7 @@ class Query:
                 return self._join(body, scope)
             case "RangeSubselect":
                 self._known(kind, body, ("lateral", "subquery", "alias"))
-                around = scope if body.get("lateral") else _without_sources(scope)
+                around = scope if body.get("lateral") else _beside(scope)
                 columns = self.statement(body["subquery"], Scope(around))
                 return [_aliased(Source.of_names("", columns), body.get("alias"))]
             case "RangeFunction":
@@ -438,11 +450,26 @@ class Query:
         self.calls.occurs(relation.row_type)
         for type_ in relation.columns.values():
             self.calls.occurs(type_)
-        if relation.kind in "vm":
+        if relation.kind == "v":
             self.follow(self.definitions.view(relation))
+        elif relation.kind == "m":  # holds its rows: where they are from matters, what was called then does not
+            origin = self.definitions.view(relation)
+            self.effects.include(r for r in origin.resources if r.kind == "relation")
+            self.calls.present |= origin.types
+        else:
+            self._foreign_parts(relation)
         for text in self.catalog.read_expressions.get(relation.oid, ()):
             self.follow(self.definitions.expression(text, relation))
         return touch
+
+    def _foreign_parts(self, relation: Relation) -> None:
+        """Note the partitions and children of a table that are elsewhere."""
+        for child in self.catalog.children.get(relation.oid, ()):
+            part = self.catalog.relations_by_oid.get(child)
+            if part is not None:
+                if part.kind == "f":
+                    self.effects.touch(part, "select", relation.full_name)
+                self._foreign_parts(part)
 
     def follow(self, definition: Definition) -> None:
         """Take in what a definition of the catalog does."""
@@ -461,7 +488,7 @@ class Query:
         while "JoinExpr" in left["larg"] and "alias" not in left["larg"]["JoinExpr"]:
             left = left["larg"]["JoinExpr"]
             chain.append(left)
-        inner = Scope(scope)
+        inner = _beside(scope)
         inner.sources = list(scope.sources)
         joined = self.source(left["larg"], inner)
         for step in reversed(chain):
@@ -490,7 +517,7 @@ class Query:
                 if source.has(name):
                     source.take(name)
         if "quals" in body:
-            on = Scope(scope)
+            on = _beside(scope)
             on.sources = left + right
             self.expression(body["quals"], on)
 
@@ -616,6 +643,12 @@ def figured(node: Node) -> str:
     return "?column?"
 
 
+def _is_plain_combination(body: Node) -> bool:
+    """Tell whether a set operation has nothing of its own that its arms would not see."""
+    own = {"withClause", "sortClause", "limitOffset", "limitCount", "lockingClause"}
+    return body.get("op", "SETOP_NONE") != "SETOP_NONE" and own.isdisjoint(body)
+
+
 def _setting_row(body: Node) -> str:
     """Return the name of the setting where a query is about that one row of pg_settings alone, as pg_dump's is."""
     tables = body.get("fromClause", [])
@@ -628,8 +661,8 @@ def _setting_row(body: Node) -> str:
     return constant(test["rexpr"]) or ""
 
 
-def _without_sources(scope: Scope) -> Scope:
-    """Return what a subquery that is not LATERAL sees: the queries of WITH, and the levels further out."""
+def _beside(scope: Scope) -> Scope:
+    """Return a scope at the same level with no sources: what a subquery that is not LATERAL sees around itself."""
     seen = Scope(scope.outer)
     seen.queries = scope.queries
     return seen

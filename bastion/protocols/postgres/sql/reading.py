@@ -121,9 +121,10 @@ class Reading:
 class Analyst(Protocol):
     """Reads SQL for one session's database and role, against one snapshot of its catalog."""
 
-    def read(self, text: bytes, paths: frozenset[SearchPath]) -> Reading:
+    def read(self, text: bytes, paths: frozenset[SearchPath], types: tuple[int, ...] = ()) -> Reading:
         """Return what `text` means under every search path that the session may have; the worst of them counts.
 
+        `types` are the OIDs that a Parse message declares for parameters: binding one may run checks of its type.
         Never raises: whatever cannot be read comes back as an unreadable `Reading`. Cached by text.
         """
         ...

@@ -70,15 +70,13 @@ class Source:
 class Scope:
     """One level of names, and the level around it."""
 
-    __slots__ = ("outer", "outputs", "queries", "sources")
+    __slots__ = ("outer", "queries", "sources")
 
     def __init__(self, outer: "Scope | None" = None) -> None:
         self.outer = outer
         self.sources: list[Source] = []
         self.queries: dict[str, list[str] | None] = {}
         """The columns of each query of WITH, by its name."""
-        self.outputs: frozenset[str] = frozenset()
-        """Names of the select list, which ORDER BY and GROUP BY may use."""
 
     def query(self, name: str) -> tuple[bool, list[str] | None]:
         """Return whether `name` is a query of WITH, and its columns if they are known."""
@@ -110,8 +108,6 @@ class Scope:
             for source in having:
                 source.take(name)
             if having:
-                return True
-            if name in scope.outputs:
                 return True
             scope = scope.outer
         return False

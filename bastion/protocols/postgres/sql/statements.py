@@ -100,9 +100,8 @@ class Statements:
         for about, name, verb, access in definers.defines(kind, body):
             facts: dict[str, Any] = {"columns": []} if about == "relation" else {}
             self._add(about, self._placed(about, name, body), verb, access, **facts)
-        if kind in {"CreateStmt", "ViewStmt", "CreateForeignTableStmt"}:
-            relation: Node = body.get("relation") or body.get("view") or {}
-            self._query.created.add(relation.get("relname", ""))
+        if kind == "CreateStmt":  # a view or foreign table would have effects of its own
+            self._query.created.add(body["relation"].get("relname", ""))
         if kind not in definers.KEEPS_CATALOG:
             self.session.append(ChangesCatalog())
 

@@ -213,6 +213,8 @@ class DataChange:
         for trigger in catalog.triggers.get(relation.oid, ()):
             function = catalog.functions_by_oid.get(trigger.function)
             if event in trigger.events:
+                if trigger.definition:
+                    query.follow(query.definitions.condition(trigger.definition, relation))
                 if function is None:
                     query.effects.add("function", f"oid {trigger.function}", "call", Access.UNKNOWN)
                 elif not (function.builtin and function.language == "internal"):
