@@ -268,6 +268,23 @@ class Rig:
             cwd=self.directory,
         )
 
+    @contextlib.contextmanager
+    def tunnel(self, who: Person, name: str) -> Iterator[dict[str, Any]]:
+        """Run `bastion tunnel`, for clients that open several connections; yields its host, port and password."""
+        command = [sys.executable, "-m", "bastion", "tunnel", name, "--json"]
+        environment = {**self.environment, "BASTION_TOKEN": self.token(who), "PYTHONUNBUFFERED": "1"}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd="/") as process:
+            assert process.stdout is not None
+            said = ""
+            while not _is_json(said):
+                line = process.stdout.readline()
+                assert line, f"the tunnel ended with status {process.wait()}"
+                said += line
+            try:
+                yield json.loads(said)
+            finally:
+                process.terminate()
+
     def waiting(self, who: Person = CAROL) -> dict[str, Any]:
         """Return the one request that waits, once there is one."""
         with self.api(who) as api:
@@ -319,6 +336,14 @@ def until(found: Callable[[], T | None], what: str, patience: float = _PATIENCE)
             raise AssertionError(f"waited {patience:g} s for {what}")
         time.sleep(0.01)
     return answer
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
