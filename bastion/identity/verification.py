@@ -1,0 +1,73 @@
+"""Verifies bearer tokens: form, signature, claims. One answer for every failure; the reason is for the record."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
+
+from joserfc import jws
+from joserfc.errors import JoseError
+
+from bastion.errors import AuthenticationFailed
+from bastion.identity import claims
+from bastion.identity.keys import KeyCache
+from bastion.model.identity import Identity
+from bastion.model.issuer import IssuerSettings
+
+_KEPT = 4096
+
+
+class TokenRefused(AuthenticationFailed):
+    """A token that proves nobody; `reason` says why, for the record only."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("the token was not accepted", hint="log in again with `bastion login`")
+        self.reason = reason
+
+
+class TokenVerifier:
+    """Proves identities by the tokens of one issuer."""
+
+    def __init__(self, settings: IssuerSettings, keys: KeyCache, now: Callable[[], datetime]) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._now = now
+        self._known: OrderedDict[str, Identity] = OrderedDict()
+
+    async def verify(self, token: str) -> Identity:
+        """Return whom a token proves now. Raises `TokenRefused`, or `IssuerError` when that cannot be found out."""
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+        known = self._known.get(digest)
+        if known is not None:
+            if self._now() < known.expires:
+                return known
+            del self._known[digest]
+        proven = await self._verified(token, digest)
+        self._known[digest] = proven
+        if len(self._known) > _KEPT:
+            self._known.popitem(last=False)
+        return proven
+
+    def forget(self) -> None:
+        """Verify everything anew from now on."""
+        self._known.clear()
+
+    async def _verified(self, token: str, digest: str) -> Identity:
+        try:
+            header, said = claims.split(token)
+            kid = claims.check_header(header)
+        except ValueError as error:
+            raise TokenRefused(str(error)) from None
+        key = await self._keys.find(kid)
+        if key is None:
+            raise TokenRefused("no such key")
+        if key.get("alg", header["alg"]) != header["alg"]:
+            raise TokenRefused("the key is for another algorithm")
+        try:
+            jws.deserialize_compact(token, key, algorithms=[header["alg"]])
+        except (JoseError, ValueError, TypeError):
+            raise TokenRefused("signature") from None
+        try:
+            return claims.identity(said, self._settings, self._now(), digest)
+        except ValueError as error:
+            raise TokenRefused(str(error)) from None
