@@ -114,13 +114,10 @@ async def _vote(service: Service, request: Request, identity: Identity, *, appro
 
 async def _sessions(service: Service, request: Request, identity: Identity) -> object:
     query = request.query_params
-    limit = query.get("limit", "50")
-    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit) <= 1000:
-        raise UsageError("limit: expected a number from 1 to 1000")
     return {
         "sessions": await service.sessions(
             identity,
-            limit=int(limit),
+            limit=_number(request, "limit", 50, 1, 1000),
             before=query.get("before"),
             target=query.get("target"),
             subject=query.get("subject"),
@@ -133,7 +130,9 @@ async def _session(service: Service, request: Request, identity: Identity) -> ob
 
 
 async def _entries(service: Service, request: Request, identity: Identity) -> object:
-    return _streamed(await service.export(identity, request.path_params["id"], "jsonl"), "application/jsonl")
+    after = _number(request, "after", 0, 0, 2**53)
+    limit = _number(request, "limit", 1000, 1, 1000)
+    return await service.entries(identity, request.path_params["id"], after=after, limit=limit)
 
 
 async def _export(service: Service, request: Request, identity: Identity) -> object:
@@ -147,6 +146,13 @@ async def _export(service: Service, request: Request, identity: Identity) -> obj
 async def _explain(service: Service, request: Request, identity: Identity) -> object:
     body = await _body(request)
     return await service.explain(identity, _text(body, "target"), _text(body, "text"))
+
+
+def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
+    value = request.query_params.get(name, str(default))
+    if not (value.isascii() and value.isdigit() and len(value) < 17) or not least <= int(value) <= most:
+        raise UsageError(f"{name}: expected a number from {least} to {most}")
+    return int(value)
 
 
 def _streamed(lines: AsyncIterator[str], kind: str) -> Response:

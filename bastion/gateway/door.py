@@ -1,5 +1,6 @@
 """The door of every endpoint: spends tickets, opens sessions, hands out credentials, runs conversations."""
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
@@ -120,6 +121,12 @@ class GatewayDoor:
         self._recorder.append(session.id, "closed", records.closed(reason))
         self._recorder.close_session(session.id, reason)
         await self._recorder.synced()
+
+    async def emptied(self, seconds: float) -> None:
+        """Return when no conversation is left, or after so many seconds."""
+        running = [c.over for c in self._conversations.values()]
+        if running:
+            await asyncio.wait(running, timeout=seconds)
 
     def end_all(self, error: BastionError) -> None:
         """End every conversation, telling each client why."""

@@ -85,6 +85,22 @@ def verdict_record(verdict: Verdict) -> dict[str, object]:
             return {"is": "hold", "demands": wanted, "expires": expires.total_seconds()}
 
 
+def request(approval: Approval) -> dict[str, object]:
+    """Return everything that a vote on a request is about, for the store."""
+    action, session = approval.action, approval.session
+    return {
+        "session": session.id,
+        "subject": session.identity.subject,
+        "target": session.target.name,
+        "verb": action.verb,
+        "access": action.access.name.lower(),
+        "text": action.safe_text,
+        "arguments": [] if action.secret else [argument(a) for a in action.arguments],
+        "resources": resources(action),
+        "verdict": verdict_record(approval.hold),
+    }
+
+
 def waiting(ticket: int, approval: Approval) -> bytes:
     """Return the entry that says people are being asked."""
     return orjson.dumps({"ticket": ticket, "approval": approval.id, "digest": approval.digest})

@@ -72,14 +72,15 @@ class Conversation:
         self._client.peer, self._target.peer = self._target, self._client
         self._held: dict[Ticket, Approval] = {}
         self._asking: set[asyncio.Task[None]] = set()
-        self._over: asyncio.Future[str] = self._loop.create_future()
+        self.over: asyncio.Future[str] = self._loop.create_future()
+        """Done, with the reason, when the conversation has ended."""
         self._reason = ""
 
     async def run(self) -> str:
         """Carry the conversation to its end and return why it ended."""
         for port in (self._client, self._target):
             port.begin()
-        return await self._over
+        return await self.over
 
     def end(self, error: BastionError) -> None:
         """End the conversation from outside, telling the client why in its protocol's words."""
@@ -178,6 +179,7 @@ class Conversation:
                     self._require_sync()
                 self._carry(self._interceptor.ruled(ticket, allowed))
             case Deny() as denied:
+                self._recorder.count_denied(self.session.id)
                 self._require_sync()
                 self._carry(self._interceptor.ruled(ticket, denied))
             case Hold() as hold:
@@ -280,7 +282,7 @@ class Conversation:
         await asyncio.wait([port.lost for port in (self._target, self._client)], timeout=_LINGER)
         for port in (self._target, self._client):
             port.abort()
-        self._over.set_result(self._reason)
+        self.over.set_result(self._reason)
 
 
 class _Port(asyncio.Protocol):

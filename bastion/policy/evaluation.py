@@ -1,0 +1,136 @@
+"""What a policy says of an action. Order never matters: deny beats hold beats allow, and what nothing allows is denied.
+
+Every resource of the action is judged. One that a rule denies denies the whole; one that a rule holds holds it; and
+each has to be covered by a rule that allows or holds. What goes wrong in a rule never helps the one who asks: a
+condition that cannot be evaluated matches in a rule that denies or holds, and does not in one that allows.
+"""
+
+from collections.abc import Iterable
+
+from bastion.model.action import Action, Resource
+from bastion.model.identity import Identity
+from bastion.model.target import Target
+from bastion.model.verdict import Allow, Demand, Deny, Hold, Verdict
+from bastion.policy.document import Policy, Rule, at_target
+
+DEFAULT = "bastion:default"
+"""The rule named by a denial that no rule of the policy decided."""
+BROKEN = "bastion:error"
+"""The rule named by a denial because the policy could not be evaluated."""
+
+
+class Judge:
+    """Judges the actions of one identity at one target; the rules that cannot bear on them are left out at once."""
+
+    def __init__(self, policy: Policy, identity: Identity, target: Target) -> None:
+        self._identity = identity
+        self._target = target
+        rules = [r for r in policy.rules if concerns(r, identity, target)]
+        self._denies = [r for r in rules if r.effect == "deny"]
+        self._holds = [r for r in rules if r.effect == "hold"]
+        self._allows = [r for r in rules if r.effect == "allow"]
+        self.uses_arguments = any(_uses_arguments(r) for r in rules)
+        """Whether two executions of one form may get different verdicts."""
+
+    def evaluate(self, action: Action) -> Verdict:
+        """Return the verdict on an action. Never raises."""
+        try:
+            return self._verdict(action)
+        except Exception:  # no failure of a check may ever mean yes
+            return Deny(BROKEN, "the policy could not be evaluated")
+
+    def _verdict(self, action: Action) -> Verdict:
+        if not action.resources:
+            return Deny(DEFAULT, "nothing is known of what it would do")
+        holding: dict[str, Rule] = {}
+        allowing: dict[str, None] = {}
+        uncovered: Resource | None = None
+        for resource in action.resources:
+            for rule in self._denies:
+                if self.matches(rule, action, resource):
+                    return Deny(rule.name, rule.reason or f"the policy denies {described(resource)}")
+            covered = False
+            for rule in self._holds:
+                if self.matches(rule, action, resource):
+                    holding[rule.name] = rule
+                    covered = covered or self.covers(rule, action, resource)
+            for rule in self._allows:
+                if self.covers(rule, action, resource):
+                    allowing[rule.name] = None
+                    covered = True
+                    break
+            if not covered and uncovered is None:
+                uncovered = resource
+        if uncovered is not None:
+            return Deny(DEFAULT, f"no rule allows {described(uncovered)}")
+        if holding:
+            return _hold(holding.values())
+        return Allow(tuple(allowing))
+
+    def matches(self, rule: Rule, action: Action, resource: Resource) -> bool:
+        """Tell whether a rule speaks of any part of a resource; in doubt it does."""
+        if rule.clause is not None and not rule.clause.matches(action, resource):
+            return False
+        if rule.when is None:
+            return True
+        return rule.when.holds(self._identity, self._target, action, resource) is not False
+
+    def covers(self, rule: Rule, action: Action, resource: Resource) -> bool:
+        """Tell whether a rule speaks of the whole of a resource; in doubt it does not."""
+        if rule.clause is not None and not rule.clause.covers(action, resource):
+            return False
+        if rule.when is None:
+            return True
+        return rule.when.holds(self._identity, self._target, action, resource) is True
+
+
+def concerns(rule: Rule, identity: Identity, target: Target) -> bool:
+    """Tell whether a rule can bear on anything that this identity does at this target."""
+    return not misses(rule, identity, target)
+
+
+def misses(rule: Rule, identity: Identity, target: Target) -> str:
+    """Return which part of a rule keeps it from bearing on this identity at this target, or an empty string."""
+    if rule.protocols is not None and target.protocol not in rule.protocols:
+        return f"{rule.clause_name}: the target speaks {target.protocol}"
+    if not at_target(rule, target):
+        return "where: another target"
+    if rule.groups is not None and rule.groups.isdisjoint(identity.groups):
+        return "who: other groups"
+    if rule.subjects is not None and identity.subject not in rule.subjects:
+        return "who: another subject"
+    if rule.kind is not None and identity.kind is not rule.kind:
+        return f"who: not a {rule.kind}"
+    if rule.actors is not None and identity.actor not in rule.actors:
+        return "who: another actor"
+    return ""
+
+
+def reach(policy: Policy, identity: Identity, target: Target) -> frozenset[str]:
+    """Return what rules could let this identity do something at this target: `allow`, `hold`, both or nothing."""
+    effects = (r.effect for r in policy.rules if r.effect != "deny" and concerns(r, identity, target))
+    return frozenset(effects)
+
+
+def described(resource: Resource) -> str:
+    """Return one effect in words."""
+    return f"{resource.verb} on {resource.kind} {resource.name}" if resource.name != resource.verb else resource.verb
+
+
+def _uses_arguments(rule: Rule) -> bool:
+    by_clause = rule.clause is not None and rule.clause.uses_arguments()
+    return by_clause or (rule.when is not None and rule.when.uses_arguments)
+
+
+def _hold(rules: Iterable[Rule]) -> Hold:
+    demands = []
+    waits = []
+    for rule in sorted(rules, key=lambda r: r.name):
+        approval = rule.approval
+        if approval is None:
+            raise AssertionError("a rule that holds says who approves; loading checks it")
+        waits.append(approval.expires)
+        demands.append(
+            Demand(rule.name, rule.reason, frozenset(approval.by), approval.votes, approval.owner_may_approve)
+        )
+    return Hold(tuple(demands), min(waits))

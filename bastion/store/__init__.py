@@ -1,0 +1,1 @@
+"""The recordings: written first, chained, checkpointed, and read without being changed."""
