@@ -109,6 +109,16 @@ class Output:
             last = _painted(line[-1], paint or _COLOURS.get(line[-1], ""), sys.stdout)
             _put(sys.stdout, "  ".join([*padded, last]).rstrip() + "\n")
 
+    def progress(self, entries: int) -> None:
+        """Show on a terminal how far long work is, in place of what was shown before."""
+        if sys.stderr.isatty():
+            _put(sys.stderr, f"\r{entries} entries")
+
+    def progress_ended(self) -> None:
+        """Clear what `progress` shows."""
+        if sys.stderr.isatty():
+            _put(sys.stderr, "\r\x1b[K")
+
     def confirmed(self, question: str) -> bool:
         """Ask on the terminal; anything but yes is no."""
         _put(sys.stderr, f"{visible(question)} [y/N] ")

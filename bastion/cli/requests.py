@@ -45,7 +45,7 @@ def show(request: Json) -> None:
     OUT.line()
     OUT.heading(f"would {action.get('verb', '')} ({action.get('access', '')})")
     for resource in action.get("resources", ()):
-        OUT.line(f"    {_resource(resource)}")
+        OUT.line(f"    {described(resource)}")
     OUT.line()
     OUT.heading("held by")
     for demand in request.get("demands", ()):
@@ -95,7 +95,8 @@ def argument(value: object) -> str:
             return f"'{value}'"
 
 
-def _resource(resource: Json) -> str:
+def described(resource: Json) -> str:
+    """Return what is done to what, in one line."""
     facts = "; ".join(f"{key}: {_fact(value)}" for key, value in (resource.get("facts") or {}).items())
     said = f"{resource.get('verb')} {resource.get('kind')} {resource.get('name')} ({resource.get('access')})"
     return f"{said} [{facts}]" if facts else said

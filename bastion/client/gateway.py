@@ -108,8 +108,17 @@ class Gateway:
         return self._ask("GET", f"/v1/sessions/{_part(identifier)}")
 
     def entries(self, identifier: str) -> list[Json]:
-        """Return the entries of one recorded session."""
-        return self._list("GET", f"/v1/sessions/{_part(identifier)}/entries", "entries")
+        """Return the entries of one recorded session; of output only how much it was."""
+        found: list[Json] = []
+        after: object = 0
+        while after is not None:
+            page = self._ask("GET", f"/v1/sessions/{_part(identifier)}/entries?{urlencode({'after': after})}")
+            entries = page.get("entries")
+            if not isinstance(entries, list):
+                raise GatewayError("the gateway's answer has no list of entries", hint=_VERSIONS)
+            found += entries
+            after = page.get("next") if entries else None
+        return found
 
     def export(self, identifier: str, form: str) -> Iterator[bytes]:
         """Yield a recorded session as a file of `form`, in pieces as they come."""

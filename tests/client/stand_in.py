@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import os
+import socket
 import struct
 import tempfile
 import threading
@@ -51,6 +52,99 @@ ROW_OF_APPROVAL: dict[str, Any] = {
     "votes": [],
     "preview": {"estimated_rows": 1, "counted_rows": 1},
 }
+SESSION: dict[str, Any] = {
+    "id": "s-1",
+    "target": "prod-db",
+    "protocol": "postgres",
+    "subject": "bob",
+    "name": "Bob",
+    "kind": "human",
+    "actor": "",
+    "reason": "cleaning up",
+    "peer": "uid 1000",
+    "client": "psql",
+    "started": "2026-05-04T12:00:00+00:00",
+    "ended": None,
+    "end_reason": "",
+    "entries": 5,
+    "statements": 1,
+    "denied": 0,
+    "held": 1,
+    "bytes": 100,
+}
+_AT = 1_777_896_000_000_000
+ENTRIES: list[dict[str, Any]] = [
+    {"seq": 1, "at": _AT, "kind": "opened", "data": {"session": "s-1"}},
+    {
+        "seq": 2,
+        "at": _AT + 1_000,
+        "kind": "judged",
+        "data": {
+            "ticket": 1,
+            "verb": "delete",
+            "access": "write",
+            "text": "delete from orders where id = $1",
+            "arguments": ["42"],
+            "resources": [],
+            "facts": {},
+            "verdict": {"is": "hold", "demands": [{"rule": "writes-need-a-dba"}], "expires": 900},
+        },
+    },
+    {"seq": 3, "at": _AT + 2_000, "kind": "waiting", "data": {"ticket": 1, "approval": "ap-1", "digest": "d"}},
+    {
+        "seq": 4,
+        "at": _AT + 3_000,
+        "kind": "vote",
+        "data": {"approval": "ap-1", "subject": "carol", "name": "Carol", "approves": True, "reason": "go\x1b[2J on"},
+    },
+    {
+        "seq": 5,
+        "at": _AT + 4_000,
+        "kind": "settled",
+        "data": {"ticket": 1, "approval": "ap-1", "state": "approved", "is": "allow", "rules": ["writes-need-a-dba"]},
+    },
+    {"seq": 6, "at": _AT + 5_000, "kind": "finished", "data": {"ticket": 1, "tag": "DELETE 1", "rows": 1}},
+    {"seq": 7, "at": _AT + 6_000, "kind": "output", "data": {"bytes": 10}},
+    {"seq": 8, "at": _AT + 7_000, "kind": "closed", "data": {"reason": "the client hung up"}},
+]
+EXPLAINED: dict[str, Any] = {
+    "target": "prod-db",
+    "verdict": {"is": "deny", "rule": "no-schema-changes", "reason": "Schema changes go through migrations."},
+    "understood": {
+        "verb": "drop",
+        "access": "admin",
+        "resources": [
+            {"kind": "relation", "name": "public.users", "verb": "drop", "access": "admin", "facts": {}},
+        ],
+        "facts": {},
+    },
+    "rules": [
+        {"name": "no-schema-changes", "effect": "deny", "decided": True, "why": "matches drop", "place": "p:1:1"},
+        {
+            "name": "engineers-read",
+            "effect": "allow",
+            "decided": False,
+            "why": "sql: matches nothing",
+            "place": "p:9:1",
+        },
+    ],
+}
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it listens, and leaves signals alone."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listens = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listens.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 class StandIn:
@@ -101,14 +195,12 @@ class StandIn:
         config = uvicorn.Config(
             app, uds=os.fspath(self.directory / "control.sock"), log_config=None, lifespan="off", ws="none"
         )
-        server = uvicorn.Server(config)
-        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+        server = _Server(config)
         path = os.fspath(self.directory / ".s.PGSQL.5432")
         listener = await asyncio.start_unix_server(self._postgres, path)
         async with asyncio.TaskGroup() as group:
             group.create_task(server.serve())
-            while not server.started:
-                await asyncio.sleep(0.01)
+            await server.listens.wait()
             self._ready.set()
             await self._over.wait()
             server.should_exit = True
@@ -133,6 +225,16 @@ class StandIn:
             case ["targets"]:
                 row = {"name": "prod-db", "protocol": "postgres", "labels": {"env": "prod"}, "access": ["allow"]}
                 return JSONResponse({"targets": [row]})
+            case ["sessions"]:
+                return JSONResponse({"sessions": [SESSION]})
+            case ["sessions", "s-1"]:
+                return JSONResponse(SESSION)
+            case ["sessions", "s-1", "entries"]:
+                return JSONResponse({"entries": ENTRIES, "next": None})
+            case ["sessions", "s-1", "export"]:
+                return Response(b'{"version": 2}\n')
+            case ["policy", "explain"]:
+                return JSONResponse(EXPLAINED)
             case ["tickets"]:
                 self.asked.append(body)
                 ticket = f"ticket-{next(self._numbers)}"

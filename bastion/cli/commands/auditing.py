@@ -101,20 +101,22 @@ def export(
 @app.command()
 def verify(
     store: Annotated[
-        Path | None, typer.Option("--store", metavar="FILE", help="The store; the gateway's own otherwise.")
+        Path | None,
+        typer.Option("--store", metavar="DIR", help="The directory of the store; this user's own otherwise."),
     ] = None,
     key: Annotated[
         Path | None,
         typer.Option("--key", metavar="FILE", help="The public key to trust; the one beside the store otherwise."),
     ] = None,
+    session: Annotated[str, typer.Option("--session", metavar="ID", help="Prove this session only.")] = "",
     as_json: Json = False,
 ) -> None:
     """Prove that the recordings are unaltered.
 
     Works on a store offline, with a public key and nothing else: every session's chain of hashes and every signed
-    checkpoint is checked, and the first entry that does not hold is named. Use a key that was kept elsewhere: one
-    that lies beside the store proves little.
+    checkpoint is checked, and the first entry that does not hold is named; then it exits with 65. Use a key that was
+    kept elsewhere: one that lies beside the store proves little.
     """
     from bastion.cli.verifying import verify_store
 
-    verify_store(store, key, as_json=as_json)
+    verify_store(store, key, session, as_json=as_json)

@@ -9,7 +9,7 @@ from typing import IO
 from bastion.protocols.clientside import ConnectRequest, Step
 from bastion.protocols.postgres import slash
 from bastion.protocols.postgres.conversation import Conversation, Failed, Lost
-from bastion.protocols.postgres.listing import Rows, Style, as_json, listed
+from bastion.protocols.postgres.listing import Rows, Style, as_json, harmless, listed
 from bastion.protocols.postgres.outcomes import EXPIRED, Message
 from bastion.protocols.postgres.splitting import Command, Splitter, Statement
 
@@ -48,6 +48,7 @@ class Script:
         self._conversation: Conversation | None = None
         self._document: list[dict[str, object]] = []
         self._notices: list[dict[str, object]] = []
+        self._copy: list[str] = []
         self._ruling = DONE
         self._depth = 0
         self._where = ""
@@ -149,7 +150,7 @@ class Script:
             self.printer.say(f"{self._where}ERROR:  the statement is not UTF-8")
             return False
         try:
-            for rows in self.conversation.run(text, source or self._data, sink or self.printer.write_bytes):
+            for rows in self.conversation.run(text, source or self._data, sink or self._copied):
                 self.show(rows, style or self.style)
         except Failed as failed:
             self._failed(failed.message)
@@ -162,12 +163,24 @@ class Script:
     def show(self, rows: Rows, style: Style) -> None:
         """Print one result, or keep it for the document."""
         if style.form == "json":
-            self._document.append(as_json(rows))
+            copied = {"copied": "".join(self._copy)} if self._copy else {}
+            self._copy.clear()
+            self._document.append(as_json(rows) | copied)
         elif rows.names:
             for piece in listed(rows, style):
                 self.printer.write(piece)
         elif rows.tag and not style.tuples_only:
             self.printer.write(rows.tag + "\n")
+
+    def _copied(self, data: bytes) -> None:
+        """Print what a COPY sends, as it is to a program."""
+        text = data.decode("utf-8", "replace")
+        if self.style.form == "json":
+            self._copy.append(text)
+        elif self.style.plain:
+            self.printer.write_bytes(data)
+        else:
+            self.printer.write(harmless(text, lines=True))
 
     def _noticed(self, message: Message) -> None:
         self.printer.say(message.lines())

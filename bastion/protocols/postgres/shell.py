@@ -152,6 +152,7 @@ def _configure(path: Path, home: Path) -> None:
     main["less_chatty"] = "True"
     main["enable_pager"] = "True"
     main["auto_expand"] = "True"
+    main["timing"] = "False"
     main["max_field_width"] = ""
     main["row_limit"] = "0"
     config.filename = os.fspath(path)
