@@ -18,9 +18,9 @@ def demo(
     """Try everything out on a sample database.
 
     Starts, on this machine alone, an identity provider with three accounts, a PostgreSQL with an invented web shop
-    (this machine's, else an embedded one) and a gateway in front of it, and walks you through a tour: a login, a read, a
-    DELETE that waits until somebody approves it, a DROP that is blocked, and the recording of it all. Everything lives
-    in a temporary directory and is gone afterwards; Ctrl-C ends it at any time.
+    (this machine's, else an embedded one) and a gateway in front of it. Then it walks you through a tour: a login, a
+    read, a DELETE that waits until somebody approves it, a DROP that is blocked, and the recording of it all.
+    Everything lives in a temporary directory and is gone afterwards; Ctrl-C ends it at any time.
     """
     from bastion.demo import show
 

@@ -1,0 +1,194 @@
+#!/bin/sh
+# Install bastion, remove it, or run its tests.
+#
+#   ./install.sh              install, or bring an installation up to date
+#   ./install.sh uninstall    remove what was installed; recordings, configuration and logins stay
+#   ./install.sh test         run all checks and tests in an environment of their own
+#
+# Goes below $BASTION_PREFIX: /usr/local as root, ~/.local otherwise. Needs Python 3.11 or newer and the package
+# registries. As root on Debian and its relatives, missing system packages are installed with apt-get.
+set -eu
+umask 022
+
+source=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+if [ "$(id -u)" = 0 ]; then
+    prefix=${BASTION_PREFIX:-/usr/local}
+else
+    prefix=${BASTION_PREFIX:-$HOME/.local}
+fi
+home=$prefix/lib/bastion
+manifest=$home/manifest
+
+say() { printf '==> %s\n' "$*"; }
+
+fail() {
+    printf 'install.sh: %s\n' "$1" >&2
+    [ $# -lt 2 ] || printf '  %s\n' "$2" >&2
+    exit 1
+}
+
+can_apt() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+
+# Install Debian packages, with their lists brought up to date first.
+apt() {
+    say "installing with apt-get: $*"
+    log=$(mktemp)
+    if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; } \
+        >"$log" 2>&1 </dev/null; then
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        fail "apt-get could not install: $*"
+    fi
+    rm -f "$log"
+}
+
+is_recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+find_python() {
+    for python in "${PYTHON:-python3}" python3.14 python3.13 python3.12 python3.11 python3; do
+        if command -v "$python" >/dev/null && is_recent "$python"; then
+            return
+        fi
+    done
+    if can_apt; then
+        apt python3
+        python=python3
+        is_recent "$python" && return
+    fi
+    fail 'no Python 3.11 or newer was found' 'install one, or name it: PYTHON=/path/to/python3 ./install.sh'
+}
+
+# Make an environment at $1 that has pip. Debian's Python comes without what `python -m venv` needs for that.
+make_environment() {
+    if "$1/bin/python" -m pip --version >/dev/null 2>&1 && is_recent "$1/bin/python"; then
+        return
+    fi
+    rm -rf "$1"
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null && can_apt; then
+        apt python3-venv
+    fi
+    say "creating an environment in $1, with $("$python" --version)"
+    if "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        "$python" -m venv "$1"
+    elif "$python" -m pip --version >/dev/null 2>&1; then
+        "$python" -m venv --without-pip "$1"
+        "$python" -m pip --python "$1/bin/python" install --quiet pip
+    else
+        "$python" -m venv --without-pip "$1" || no_pip
+        pip_from_debian "$1"
+    fi
+}
+
+# Take pip from Debian's package without installing that, which anybody may.
+pip_from_debian() {
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || no_pip
+    unpacked=$(mktemp -d)
+    (cd "$unpacked" && apt-get download python3-pip-whl && dpkg-deb -x ./*.deb .) >/dev/null 2>&1 || no_pip
+    set -- "$1" "$unpacked"/usr/share/python-wheels/pip-*.whl
+    "$1/bin/python" "$2/pip" install --quiet pip
+    rm -rf "$unpacked"
+}
+
+no_pip() { fail "$python has neither ensurepip nor pip" 'as root: apt-get install python3-venv'; }
+
+pip_install() {
+    PIP_DISABLE_PIP_VERSION_CHECK=1 "$environment/bin/python" -m pip install --quiet --upgrade \
+        --root-user-action=ignore "$@" || fail 'pip could not install bastion' 'its message is above'
+}
+
+# Python decides what counts as a PostgreSQL of this machine: the demo looks with the same code.
+has_postgresql() {
+    "$environment/bin/python" -I -c 'import sys
+from bastion.demo.cluster import machine_installations
+sys.exit(not machine_installations())'
+}
+
+install_pages() {
+    for page in "$source"/man/*.[1-9]; do
+        section=$prefix/share/man/man${page##*.}
+        mkdir -p "$section"
+        cp "$page" "$section/"
+        printf '%s\n' "$section/${page##*/}" >>"$manifest"
+    done
+}
+
+# Link $prefix/bin/bastion to ours, but never over a file that somebody else put there.
+install_link() {
+    link=$prefix/bin/bastion
+    mkdir -p "$prefix/bin"
+    if [ -e "$link" ] && [ ! -L "$link" ]; then
+        fail "$link exists and is not ours" 'move it away, or choose another BASTION_PREFIX'
+    fi
+    ln -sfn "$environment/bin/bastion" "$link"
+    printf '%s\n' "$link" >>"$manifest"
+}
+
+remove_listed() {
+    if [ -f "$manifest" ]; then
+        while IFS= read -r path; do
+            rm -f "$path"
+        done <"$manifest"
+    fi
+    rm -f "$manifest"
+}
+
+install() {
+    find_python
+    environment=$home/venv
+    mkdir -p "$home"
+    make_environment "$environment"
+    say 'installing bastion and what it builds on; this takes a minute or two'
+    pip_install "$source"
+    if has_postgresql; then
+        say 'bastion demo will use the PostgreSQL of this machine'
+    else
+        say 'this machine has no PostgreSQL: installing an embedded one for bastion demo'
+        pip_install "$source[demo]"
+    fi
+    remove_listed
+    install_link
+    install_pages
+    say "installed $("$prefix/bin/bastion" --version) in $home"
+    case ":$PATH:" in
+    *":$prefix/bin:"*) say 'try it: bastion demo' ;;
+    *)
+        say "$prefix/bin is not on your PATH yet. For this shell: export PATH=\"$prefix/bin:\$PATH\""
+        say "try it: $prefix/bin/bastion demo"
+        ;;
+    esac
+}
+
+uninstall() {
+    [ -d "$home" ] || fail "nothing is installed in $home"
+    remove_listed
+    rm -rf "$home"
+    say "removed $home, the link and the man pages"
+    say "what you did with bastion is still there: see ~/.local/state/bastion and ~/.config/bastion"
+}
+
+run_tests() {
+    find_python
+    environment=$source/.venv
+    make_environment "$environment"
+    missing=
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+    command -v psql >/dev/null || missing="$missing postgresql-client"
+    command -v asciinema >/dev/null || missing="$missing asciinema"
+    command -v mandoc >/dev/null || missing="$missing mandoc"
+    if [ -n "$missing" ]; then
+        can_apt || fail "the tests need these packages:$missing" "as root: apt-get install$missing"
+        # shellcheck disable=SC2086 (a list of words)
+        apt $missing
+    fi
+    say 'installing bastion with what its tests need; this takes a minute or two'
+    pip_install --editable "$source[demo,test]"
+    cd "$source"
+    exec "$environment/bin/python" -m tests
+}
+
+case ${1:-} in
+'') install ;;
+uninstall) uninstall ;;
+test) run_tests ;;
+*) fail "there is no ./install.sh $1" 'use it without words, or with one of: uninstall, test' ;;
+esac

@@ -1,0 +1,34 @@
+"""Run everything that has to hold: `python -m tests`. Ends with pytest's own closing line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+CHECKS = (
+    ("style", ("ruff", "check", ".")),
+    ("format", ("ruff", "format", "--check", ".")),
+    ("types", ("mypy",)),
+    ("man pages", ("tests.man", "--check")),
+    ("tests", ("pytest", "--numprocesses", "auto", "--dist", "loadfile", "--no-skips")),
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Run every check, whatever the ones before found; further arguments are pytest's."""
+    failed = []
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    for name, (module, *options) in CHECKS:
+        print(f"==> {name}", flush=True)  # noqa: T201
+        extra = arguments if module == "pytest" else []
+        command = [sys.executable, "-m", module, *options, *extra]
+        if subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False).returncode:
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)  # noqa: T201
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
