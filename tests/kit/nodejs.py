@@ -1,4 +1,4 @@
-"""Node.js for tests: the machine's where it is new enough, else the wheel's; and packages exactly as a lock file says."""
+"""Node.js for tests, the machine's or else a wheel's, and packages exactly as a lock file says."""
 
 import fcntl
 import functools
