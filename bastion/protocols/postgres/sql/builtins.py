@@ -19,22 +19,20 @@ def _words(text: str) -> frozenset[str]:
 
 
 @cache
-def vouched() -> dict[int, tuple[str, str, str, tuple[str, ...]]]:
-    """Return name, argument types, language and C symbols of each vouched function, by OID."""
+def vouched() -> dict[tuple[int, str, str, str], frozenset[str]]:
+    """Return the C symbols of each vouched function, by its OID, name, argument types and language."""
     text = (files("bastion.protocols.postgres.sql") / "builtins.txt").read_text()
-    found: dict[int, tuple[str, str, str, tuple[str, ...]]] = {}
+    found: dict[tuple[int, str, str, str], frozenset[str]] = {}
     for line in text.splitlines():
         oid, name, args, language, symbols = [*line.split("\t"), "", ""][:5]
-        found[int(oid)] = (name, args.replace(",", " "), language, tuple(s or name for s in symbols.split("|")))
+        found[int(oid), name, args.replace(",", " "), language] = frozenset(s or name for s in symbols.split("|"))
     return found
 
 
 def vouches(oid: int, name: str, args: str, language: str, symbol: str) -> bool:
     """Tell whether the function that a catalog shows under `oid` is the harmless built-in of that OID."""
-    known = vouched().get(oid)
-    if known is None or known[:3] != (name, args, language):
-        return False
-    return language == "sql" or symbol in known[3]
+    symbols = vouched().get((oid, name, args, language))
+    return symbols is not None and (language == "sql" or symbol in symbols)
 
 
 CHANGING: Final[dict[str, Access]] = {"nextval": Access.WRITE, "setval": Access.WRITE}

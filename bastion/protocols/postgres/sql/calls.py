@@ -91,9 +91,8 @@ class Calls:
         candidates = [f for f in named if f.takes(call.given)]
         types = self._names.types(call.schema, call.name) if call.given == 1 else ()
         for type_ in types:  # a call with one argument may be a cast
-            if not type_.builtin:
-                targets.add(type_.oid)
-                self.occurs(type_.oid)
+            targets.add(type_.oid)
+            self.occurs(type_.oid)
         if call.name in _POPULATING or call.name.removeprefix("jsonb") in {"_populate_record", "_populate_recordset"}:
             self.type_oids |= self.present
         if not candidates and not types and not call.field:

@@ -46,7 +46,7 @@ def _counted(text: bytes, decoded: str) -> Fault | None:
     try:
         tokens = postgast.scan(decoded).tokens
     except postgast.PgQueryError as error:
-        return Fault("42601", error.message, character(text, error.cursorpos))
+        return Fault("42601", "syntax error", error.cursorpos)
     except Exception:
         return Fault("54001", "statement could not be scanned")
     if len(tokens) > MAX_TOKENS:
@@ -63,8 +63,3 @@ def _counted(text: bytes, decoded: str) -> Fault | None:
         elif byte in _CLOSING:
             depth -= 1
     return None
-
-
-def character(text: bytes, position: int) -> int:
-    """Return the position in characters, from 1, of the byte at `position`, from 1; 0 stays 0."""
-    return len(text[: position - 1].decode(errors="replace")) + 1 if position > 0 else 0

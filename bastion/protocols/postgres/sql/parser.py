@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import orjson
 from postgast.native import lib
 
-from bastion.protocols.postgres.sql.guard import Fault, character
+from bastion.protocols.postgres.sql.guard import Fault
 
 Node: TypeAlias = dict[str, Any]
 
@@ -75,7 +75,7 @@ def _parsed(text: bytes) -> list[Node] | Fault:
     try:
         if result.error:
             error = result.error.contents
-            return Fault("42601", _unquoted(error.message or b""), character(text, error.cursorpos))
+            return Fault("42601", _unquoted(error.message or b""), max(error.cursorpos, 0))
         tree = orjson.loads(ctypes.string_at(result.parse_tree))
     except orjson.JSONDecodeError:
         return Fault("54001", "statement is nested too deeply to be read")

@@ -49,7 +49,7 @@ def suspicious(text: bytes) -> bool:
 
 
 def struck(text: bytes, spans: Iterable[tuple[int, int]]) -> str:
-    """Return the text with every literal and comment in the byte ranges `spans` struck out."""
+    """Return the text with every comment struck out, and every literal in the byte ranges `spans`."""
     try:
         tokens = postgast.scan(text.decode()).tokens
         names = postgast.pg_query_pb2.Token.Name
@@ -61,7 +61,7 @@ def struck(text: bytes, spans: Iterable[tuple[int, int]]) -> str:
     at = 0
     for start, end, name in literals:
         comment = name in {"SQL_COMMENT", "C_COMMENT"}
-        if not (name in _LITERALS or comment) or not any(low <= start < high for low, high in ranges):
+        if not comment and not (name in _LITERALS and any(low <= start < high for low, high in ranges)):
             continue
         parts += [text[at:start], b"/***/" if comment else STRUCK.encode()]
         at = end

@@ -1,0 +1,334 @@
+"""The server is the judge: what we call a read assigns no transaction id and changes nothing.
+
+Ours may give up on a statement; it may not be wrong about one.
+"""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bastion.model.action import Access
+from bastion.protocols.postgres.sql.analysis import CatalogAnalyst
+from tests.protocols.postgres.sql.test_corpus import MORE
+
+_FUNCTIONS = [
+    "evil",
+    "purge_orders",
+    "evil_imm",
+    "abs",
+    "initcap",
+    "lower",
+    "upper",
+    "length",
+    "count",
+    "sum",
+    "max",
+    "min",
+    "now",
+    "random",
+    "coalesce",
+    "nullif",
+    "greatest",
+    "nextval",
+    "setval",
+    "currval",
+    "lastval",
+    "set_config",
+    "current_setting",
+    "pg_notify",
+    "pg_advisory_lock",
+    "pg_try_advisory_lock",
+    "txid_current",
+    "pg_current_xact_id",
+    "txid_current_if_assigned",
+    "pg_current_snapshot",
+    "lo_creat",
+    "lo_create",
+    "lo_unlink",
+    "lo_get",
+    "query_to_xml",
+    "table_to_xml",
+    "ts_stat",
+    "generate_series",
+    "unnest",
+    "array_agg",
+    "string_agg",
+    "row_to_json",
+    "to_jsonb",
+    "jsonb_agg",
+    "json_populate_record",
+    "jsonb_build_object",
+    "format",
+    "concat",
+    "quote_literal",
+    "md5",
+    "sha256",
+    "pg_typeof",
+    "pg_relation_size",
+    "pg_get_viewdef",
+    "pg_get_functiondef",
+    "obj_description",
+    "to_regclass",
+    "has_table_privilege",
+    "scratch.total",
+    "scratch.spy",
+    "public.touch",
+    "touch",
+    "mail_of",
+    "run_sql",
+    "open_cur",
+    "pg_export_snapshot",
+    "pg_sequence_last_value",
+    "pg_input_is_valid",
+    "text",
+    "varchar",
+    "int4",
+    "scratch.tidy",
+    "scratch.box2",
+    "public.pair",
+    "level",
+]
+_TYPES = [
+    "int",
+    "text",
+    "numeric",
+    "bool",
+    "regclass",
+    "regproc",
+    "oid",
+    "scratch.tidy",
+    "scratch.box2",
+    "public.pair",
+    "public.level",
+    "text[]",
+    "json",
+    "jsonb",
+    "xml",
+    "date",
+    "interval",
+    "users",
+    "orders",
+    "public.guarded",
+    "scratch.tidy[]",
+    "name",
+    "char",
+]
+_OPERATORS = [
+    "+",
+    "-",
+    "*",
+    "/",
+    "||",
+    "=",
+    "<>",
+    "<",
+    ">",
+    "<=",
+    ">=",
+    "~",
+    "!~",
+    "~~",
+    "LIKE",
+    "AND",
+    "OR",
+    "IS|NOT|DISTINCT|FROM",
+    "->",
+    "->>",
+    "@>",
+    "&&",
+    "#",
+    "OPERATOR(scratch.+)",
+]
+_COLUMNS = [
+    "id",
+    "user_id",
+    "amount",
+    "status",
+    "note",
+    "o",
+    "o.id",
+    "o.touch",
+    "o.*",
+    "u.name",
+    "u.email",
+    "u",
+    "name",
+    "(o).touch",
+    "(u).email",
+    "ctid",
+    "l",
+]
+_LITERALS = [
+    "1",
+    "0",
+    "NULL",
+    "true",
+    "'x'",
+    "'1'",
+    "'{}'",
+    "'{1,2}'",
+    "'(1)'",
+    "'(x,1)'",
+    "'orders'",
+    "'seq1'",
+    "'DELETE|FROM|orders'",
+    "'low'",
+    "-1",
+    "1.5",
+]
+_TABLES = [
+    "orders|o",
+    "users|u",
+    "orders|o,users|u",
+    "v_contacts|u",
+    "v_orders|o",
+    "scratch.v_report|o",
+    "scratch.v_dept|u",
+    "v_chain|o",
+    "levels|o",
+    "with_policy|o",
+    "mv|o",
+    "parted|o",
+    "pg_class|o",
+    "pg_stat_activity|u",
+    "information_schema.tables|u",
+    "seq1|o",
+    "two_keys|o",
+    "staging|o",
+    "generate_series(1,3)|o(id)",
+    "ROWS|FROM(evil(),now())|o",
+    "orders|o|TABLESAMPLE|system(50)",
+    "(VALUES(1,2))|o(id,user_id)",
+    "orders|o|JOIN|users|u|ON|o.user_id=u.id",
+    "orders|o|NATURAL|JOIN|users|u",
+    "unnest(ARRAY[1])|o(id)",
+]
+
+
+def _spaced(words: list[str]) -> st.SearchStrategy[str]:
+    return st.sampled_from([word.replace("|", " ") for word in words])
+
+
+def _expressions() -> st.SearchStrategy[str]:
+    leaves = st.one_of(_spaced(_COLUMNS), _spaced(_LITERALS), st.sampled_from(["current_user", "current_date"]))
+
+    def grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+        calls = st.builds(
+            lambda name, args: f"{name}({', '.join(args)})", st.sampled_from(_FUNCTIONS), st.lists(inner, max_size=3)
+        )
+        return st.one_of(
+            calls,
+            st.builds("({} {} {})".format, inner, _spaced(_OPERATORS), inner),
+            st.builds("({})::{}".format, inner, st.sampled_from(_TYPES)),
+            st.builds("CASE WHEN {} IS NULL THEN {} ELSE {} END".format, inner, inner, inner),
+            st.builds("CASE {} WHEN {} THEN 1 END".format, inner, inner),
+            st.builds("{} IN ({}, {})".format, inner, inner, inner),
+            st.builds("{} BETWEEN {} AND {}".format, inner, inner, inner),
+            st.builds("(SELECT {} FROM orders x)".format, inner),
+            st.builds("EXISTS (SELECT {} FROM {})".format, inner, _spaced(_TABLES)),
+            st.builds("ARRAY[{}]".format, inner),
+            st.builds("ROW({}, {})".format, inner, inner),
+            st.builds("sum({}) OVER (ORDER BY {})".format, inner, inner),
+            st.builds("xmlforest({} AS a)".format, inner),
+        )
+
+    return st.recursive(leaves, grown, max_leaves=5)
+
+
+def _statements() -> st.SearchStrategy[str]:
+    some, table = _expressions(), _spaced(_TABLES)
+    selects = st.one_of(
+        st.builds("SELECT {} FROM {}".format, some, table),
+        st.builds("SELECT {} FROM {} WHERE {}".format, some, table, some),
+        st.builds("SELECT {} FROM {} GROUP BY {} ORDER BY 1".format, some, table, some),
+        st.builds("SELECT DISTINCT ON ({}) {} FROM {} ORDER BY {}".format, some, some, table, some),
+        st.builds("SELECT * FROM {} LIMIT {}".format, table, some),
+        st.builds("SELECT id FROM {} FOR UPDATE".format, table),
+        st.builds("VALUES ({}), ({})".format, some, some),
+        st.builds("TABLE {}".format, st.sampled_from(["orders", "v_orders", "scratch.v_report"])),
+        st.builds("WITH t AS (DELETE FROM orders WHERE {} RETURNING {}) SELECT * FROM t".format, some, some),
+        st.builds("WITH t AS (SELECT {} AS a FROM {}) SELECT t.a, {} FROM t, orders o".format, some, table, some),
+        st.builds("SELECT {} FROM {} UNION SELECT {}".format, some, table, some),
+        st.builds("SELECT {} INTO made FROM {}".format, some, table),
+    )
+    return st.one_of(
+        selects,
+        st.builds("EXPLAIN {}".format, selects),
+        st.builds("EXPLAIN (ANALYZE {}) {}".format, st.sampled_from(["", "false", "'off'", "1"]), selects),
+        st.builds("EXPLAIN DELETE FROM orders WHERE {}".format, some),
+        st.builds("COPY ({}) TO STDOUT".format, selects),
+        st.builds("INSERT INTO staging VALUES (1, {})".format, some),
+        st.builds("UPDATE orders SET note = {} WHERE {}".format, some, some),
+        st.builds("SHOW {}".format, st.sampled_from(["all", "search_path", "work_mem"])),
+        st.builds("SET {} = {}".format, st.sampled_from(["work_mem", "TimeZone", "role"]), _spaced(_LITERALS)),
+        st.builds("DECLARE c CURSOR FOR {}; FETCH ALL FROM c".format, selects),
+        st.builds("LOCK TABLE orders IN {} MODE".format, st.sampled_from(["ACCESS SHARE", "ROW SHARE", "EXCLUSIVE"])),
+    )
+
+
+@pytest.fixture
+def judge(dsn: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """Runs statements as the role whose statements are read, and never keeps what they did."""
+    with psycopg.connect(dsn, autocommit=True, options="-c statement_timeout=500 -c lock_timeout=200") as connection:
+        yield connection
+
+
+def _is_read(analyst: CatalogAnalyst, text: str) -> bool:
+    path = frozenset({analyst.catalog.path})
+    reading = analyst.compose(analyst.read(text.encode(), path), {}, {})
+    return reading.readable and reading.action.access <= Access.READ
+
+
+def _changed(judge: psycopg.Connection[tuple[object, ...]], text: str) -> bool:
+    """Tell whether the server gives the statement a transaction id, or what it counts has changed after it."""
+    judge.execute("BEGIN")
+    try:
+        judge.execute(text) if not text.startswith("COPY") else _copied(judge, text)
+        row = judge.execute(
+            "SELECT pg_catalog.txid_current_if_assigned(), (SELECT count(*) FROM public.orders)"
+        ).fetchone()
+        return row != (None, 20)
+    except psycopg.Error:
+        # A statement that fails may still have had effects on its way, which the failure undoes; none outlives it.
+        return False
+    finally:
+        judge.execute("ROLLBACK")
+
+
+def _copied(judge: psycopg.Connection[tuple[object, ...]], text: str) -> None:
+    with judge.cursor() as cursor, cursor.copy(text) as copy:
+        for _ in copy:
+            pass
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=400,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(text=_statements())
+def test_what_is_called_a_read_changes_nothing(
+    analyst: CatalogAnalyst, judge: psycopg.Connection[tuple[object, ...]], text: str
+) -> None:
+    if _is_read(analyst, text):
+        assert not _changed(judge, text), text
+
+
+def test_the_judge_tells_a_change(judge: psycopg.Connection[tuple[object, ...]]) -> None:
+    assert _changed(judge, "SELECT purge_orders()")
+    assert not _changed(judge, "SELECT count(*) FROM orders")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, id=c["sql"][0][:60]) for c in MORE["harmless"] if c["policy"] == "read"]
+)
+def test_harmless_statements_change_nothing_on_the_server(
+    case: dict[str, list[str]], judge: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    for text in case["sql"]:
+        if not text.startswith(("BEGIN", "START", "COMMIT", "SAVEPOINT", "ROLLBACK", "RELEASE", "DISCARD")):
+            assert not _changed(judge, text)
