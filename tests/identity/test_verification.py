@@ -1,0 +1,307 @@
+"""Tokens: what proves somebody, and every way in which something that looks like it does not."""
+
+import base64
+import hmac
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from joserfc import jws, jwt
+from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
+
+from bastion.errors import IssuerError
+from bastion.identity.keys import KeyCache, usable
+from bastion.identity.verification import TokenRefused, TokenVerifier
+from bastion.model.identity import Kind
+from bastion.model.issuer import IssuerSettings
+from tests.kit import nouns
+
+RSA = RSAKey.generate_key(2048, {"kid": "rs1", "use": "sig"})
+EC = ECKey.generate_key("P-256", {"kid": "ec1", "use": "sig"})
+EVIL = RSAKey.generate_key(2048, {"kid": "evil1"})
+SETTINGS = IssuerSettings(nouns.ISSUER, "bastion-cli", "bastion", machine_clients=("ci",))
+NOW = int(nouns.NOON.timestamp())
+
+
+def jwks() -> dict[str, Any]:
+    return dict(KeySet([RSA, EC]).as_dict(private=False))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> datetime:
+        return nouns.NOON + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+class Issuer:
+    """An issuer's keys, which can change and go away."""
+
+    def __init__(self) -> None:
+        self.document = jwks()
+        self.away = False
+        self.asked = 0
+
+    async def fetch(self, issuer: str) -> dict[str, Any]:
+        self.asked += 1
+        if self.away:
+            raise IssuerError("away")
+        return self.document
+
+
+def claims(**changes: object) -> dict[str, Any]:
+    ordinary = {
+        "iss": nouns.ISSUER,
+        "sub": "alice",
+        "aud": "bastion",
+        "client_id": "bastion-cli",
+        "iat": NOW,
+        "exp": NOW + 600,
+        "jti": "t-1",
+        "name": "Alice",
+        "groups": ["engineers"],
+    }
+    return {name: value for name, value in {**ordinary, **changes}.items() if value is not None}
+
+
+def token(key: Any = RSA, header: dict[str, Any] | None = None, **changes: object) -> str:
+    algorithm = "ES256" if key is EC else "RS256"
+    members = {"alg": algorithm, "typ": "at+jwt", "kid": key.kid, **(header or {})}
+    registry = jws.JWSRegistry(strict_check_header=False)
+    return jwt.encode({k: v for k, v in members.items() if v is not None}, claims(**changes), key, registry=registry)
+
+
+def verifier(
+    clock: Clock | None = None, issuer: Issuer | None = None, settings: IssuerSettings = SETTINGS
+) -> TokenVerifier:
+    clock, issuer = clock or Clock(), issuer or Issuer()
+    keys = KeyCache(nouns.ISSUER, settings.keys_survive, clock.monotonic, issuer.fetch)
+    return TokenVerifier(settings, keys, clock.now)
+
+
+async def refusal(shown: str, clock: Clock | None = None) -> str:
+    with pytest.raises(TokenRefused) as caught:
+        await verifier(clock).verify(shown)
+    assert str(caught.value) == "the token was not accepted"
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("key", [RSA, EC])
+async def test_a_good_token_proves_its_subject(key: Any) -> None:
+    proven = await verifier().verify(token(key))
+    assert (proven.key, proven.name, proven.groups) == ((nouns.ISSUER, "alice"), "Alice", {"engineers"})
+    assert proven.kind is Kind.HUMAN
+
+
+async def test_a_clock_that_is_half_a_minute_off_is_forgiven() -> None:
+    await verifier().verify(token(iat=NOW + 30, nbf=NOW + 30))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"aud": "grafana"}, "audience"),
+        ({"aud": ["grafana", "bastion"], "azp": "grafana", "client_id": None}, "azp"),
+        ({"client_id": "grafana"}, "client_id"),
+        ({"azp": "ci", "client_id": "bastion-cli"}, "different"),
+        ({"aud": None}, "audience"),
+        ({"aud": ["bastion", 7]}, "audience"),
+        ({"iss": nouns.ISSUER + ".evil.example"}, "issuer"),
+        ({"iss": nouns.ISSUER + "/"}, "issuer"),
+        ({"exp": NOW - 120}, "expired"),
+        ({"exp": None}, "exp"),
+        ({"exp": str(NOW + 60)}, "exp"),
+        ({"exp": True}, "exp"),
+        ({"exp": NOW + 10**7}, "lifetime"),
+        ({"nbf": NOW + 600}, "not yet"),
+        ({"iat": NOW + 600, "exp": NOW + 700}, "not yet"),
+        ({"iat": None}, "iat"),
+        ({"sub": ""}, "sub"),
+        ({"sub": None}, "sub"),
+        ({"sub": "al\nice"}, "sub"),
+        ({"sub": "al\u202eice"}, "sub"),
+        ({"sub": 5}, "sub"),
+        ({"name": "A\x1b[2J"}, "name"),
+        ({"groups": "dba"}, "groups"),
+        ({"groups": ["dba", 5]}, "groups"),
+        ({"groups": [""]}, "groups"),
+        ({"groups": {"dba": True}}, "groups"),
+        ({"typ": "ID"}, "typ"),
+        ({"typ": "Refresh"}, "typ"),
+        ({"nonce": "n"}, "ID token"),
+        ({"at_hash": "x"}, "ID token"),
+        ({"token_use": "id"}, "ID token"),
+        ({"cnf": {"jkt": "x"}}, "bound"),
+        ({"act": "agent"}, "act"),
+        ({"owner": ""}, "owner"),
+    ],
+)
+async def test_claims_that_prove_nothing(changes: dict[str, object], reason: str) -> None:
+    assert reason in await refusal(token(**changes))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"jku": "http://127.0.0.1:1/jwks.json"},
+        {"x5u": "http://127.0.0.1:1/"},
+        {"crit": ["exp"], "exp": NOW},
+        {"typ": "secevent+jwt"},
+        {"typ": "dpop+jwt"},
+        {"kid": "nobody"},
+        {"kid": None},
+        {"kid": "../../../../dev/null"},
+        {"b64": True},
+    ],
+)
+async def test_headers_that_ask_for_more(header: dict[str, Any]) -> None:
+    await refusal(token(header=header))
+
+
+async def test_a_key_that_the_token_brings_is_not_used() -> None:
+    await refusal(token(EVIL, {"jwk": EVIL.as_dict(private=False)}))
+    await refusal(token(EVIL, {"kid": "rs1"}))
+
+
+@pytest.mark.parametrize("alg", ["none", "nOnE", "HS256", "HS512", "RS1", ""])
+async def test_algorithms_that_are_not_on_the_list(alg: str) -> None:
+    _, payload, signature = token().split(".")
+    forged = encoded({"alg": alg, "kid": "rs1", "typ": "JWT"})
+    for end in ("", signature):
+        await refusal(f"{forged}.{payload}.{end}")
+
+
+async def test_the_public_key_is_no_shared_secret() -> None:
+    signed = f"{encoded({'alg': 'HS256', 'kid': 'rs1'})}.{encoded(claims())}"
+    code = hmac.digest(RSA.as_pem(private=False), signed.encode(), "sha256")
+    await refusal(f"{signed}.{base64.urlsafe_b64encode(code).rstrip(b'=').decode()}")
+
+
+def encoded(value: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+def with_payload(change: Callable[[str], str]) -> str:
+    """Return a token whose payload's text was changed, signed properly."""
+    header = {"alg": "RS256", "kid": "rs1", "typ": "at+jwt"}
+    return jws.serialize_compact(header, change(json.dumps(claims())).encode(), RSA)
+
+
+async def test_a_member_twice_is_ambiguous() -> None:
+    assert "twice" in await refusal(with_payload(lambda text: text[:-1] + ', "sub": "admin"}'))
+
+
+@pytest.mark.parametrize(
+    "change", [lambda t: t.replace("600", "NaN"), lambda t: "[" * 5000, lambda t: '"x"', lambda t: "\x00"]
+)
+async def test_payloads_that_are_no_claims(change: Callable[[str], str]) -> None:
+    await refusal(with_payload(change))
+
+
+@pytest.mark.parametrize(
+    "shown",
+    ["", "a", "a.b", "a.b.c", "a.b.c.d", ".." + "x" * 40_000, "é.é.é", token() + "=", token() + "\n", " " + token()],
+)
+async def test_what_is_no_token(shown: str) -> None:
+    await refusal(shown)
+
+
+GOOD = token()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.integers(0, len(GOOD) - 1), st.characters(max_codepoint=127))
+async def test_any_other_character_refuses(at: int, char: str) -> None:
+    changed = GOOD[:at] + char + GOOD[at + 1 :]
+    if changed != GOOD:
+        await refusal(changed)
+
+
+async def test_a_machine_is_known_by_its_client_and_carries_owner_and_actor() -> None:
+    robot = await verifier().verify(token(client_id="ci", sub="ci-1", owner="alice", act={"sub": "agent-7"}))
+    assert (robot.kind, robot.owner, robot.actor) == (Kind.MACHINE, "alice", "agent-7")
+    itself = await verifier(settings=replace(SETTINGS, machine_clients=("bot",))).verify(
+        token(client_id="bot", sub="bot")
+    )
+    assert itself.kind is Kind.MACHINE
+
+
+async def test_a_verified_token_still_ends() -> None:
+    clock = Clock()
+    prover = verifier(clock)
+    shown = token()
+    await prover.verify(shown)
+    clock.seconds = 599
+    await prover.verify(shown)
+    clock.seconds = 661
+    with pytest.raises(TokenRefused):
+        await prover.verify(shown)
+
+
+async def test_keys_rotate() -> None:
+    clock, issuer = Clock(), Issuer()
+    prover = verifier(clock, issuer)
+    await prover.verify(token())
+    new = RSAKey.generate_key(2048, {"kid": "rs2"})
+    issuer.document = dict(KeySet([new]).as_dict(private=False))
+    clock.seconds = 20
+    await prover.verify(token(new))
+    with pytest.raises(TokenRefused):
+        await prover.verify(token(jti="another"))
+
+
+async def test_unknown_keys_do_not_make_us_ask_the_issuer_again_and_again() -> None:
+    issuer = Issuer()
+    prover = verifier(issuer=issuer)
+    for n in range(20):
+        with pytest.raises(TokenRefused):
+            await prover.verify(token(header={"kid": f"no-{n}"}))
+    assert issuer.asked == 1
+
+
+async def test_an_outage_of_the_issuer_is_survived_for_a_while() -> None:
+    clock, issuer = Clock(), Issuer()
+    prover = verifier(clock, issuer)
+    await prover.verify(token())
+    issuer.away = True
+    clock.seconds = 23 * 3600
+    later = NOW + 23 * 3600
+    await prover.verify(token(iat=later, exp=later + 60))
+    clock.seconds = 25 * 3600
+    later = NOW + 25 * 3600
+    with pytest.raises(IssuerError):
+        await prover.verify(token(iat=later, exp=later + 60))
+
+
+async def test_an_issuer_that_was_never_reached_proves_nobody() -> None:
+    issuer = Issuer()
+    issuer.away = True
+    with pytest.raises(IssuerError):
+        await verifier(issuer=issuer).verify(token())
+
+
+@pytest.mark.filterwarnings("ignore::joserfc.errors.SecurityWarning")
+def test_keys_that_must_not_verify_are_left_out() -> None:
+    weak = RSAKey.generate_key(1024, {"kid": "weak"})
+    shared = OctKey.generate_key(256, {"kid": "shared"})
+    documents = [
+        weak.as_dict(private=False),
+        shared.as_dict(),
+        RSA.as_dict(private=True) | {"kid": "private"},
+        RSA.as_dict(private=False) | {"kid": "enc", "use": "enc"},
+        RSA.as_dict(private=False) | {"kid": "twice"},
+        EC.as_dict(private=False) | {"kid": "twice"},
+        {"kty": "RSA", "kid": "broken", "n": "AQAB", "e": "!"},
+        "nonsense",
+        EC.as_dict(private=False),
+    ]
+    assert set(usable({"keys": documents})) == {"ec1"}
