@@ -25,7 +25,7 @@ from bastion.protocols.contract import Clause
 _DURATION = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST_WAIT = timedelta(days=7)
-_NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
+_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 
 def _several(value: Any) -> Any:
