@@ -304,10 +304,10 @@ class Rig:
             return list(api.get(f"sessions{query}").raise_for_status().json()["sessions"])
 
     def entries(self, session: str) -> list[dict[str, Any]]:
-        """Return a session's entries as exported; each has `seq`, `at`, `kind` and `data`."""
+        """Return a session's entries as exported as JSON lines, without the summary that precedes them."""
         with self.api(DAVE) as api:
             lines = api.get(f"sessions/{session}/export?format=jsonl").raise_for_status().text.splitlines()
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in lines[1:]]
 
 
 def target(server: Server, database: str, user: str = "app_rw", **more: object) -> dict[str, object]:
