@@ -1,0 +1,327 @@
+"""What the target still owes an answer to, and what its answers mean for the state of the session.
+
+The target answers in the order in which it was asked. When an extended-protocol message fails, it skips everything up
+to the next Sync; a Query that fails skips nothing. While it takes COPY data in, it ignores Flush and Sync.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from bastion.errors import LimitExceeded, ProtocolError, UnreadableStream
+from bastion.model.text import visible
+from bastion.protocols.contract import Note
+from bastion.protocols.postgres import messages as m
+from bastion.protocols.postgres.messages import Mark
+from bastion.protocols.postgres.names import UNKNOWN_PORTAL, UNKNOWN_STATEMENT, Change, Names, Portal, Statement
+from bastion.protocols.postgres.refusal import Refusal, is_of_substitute
+
+_OWED_AT_MOST: Final = 100_000
+"""Answers owed at once."""
+PINNED: Final = frozenset(
+    {b"client_encoding", b"standard_conforming_strings", b"session_authorization", b"is_superuser"}
+)
+"""Reported settings that decide how text is read and as whom it runs. One that changes ends the conversation."""
+
+IDLE: Final = ord("I")
+_STATUSES: Final = frozenset(b"ITE")
+_NO_CHANGES: Final[tuple[Change[Any], ...]] = ()
+
+
+class Expected:
+    """One message that the target is to answer, and what follows from the answer."""
+
+    __slots__ = ("changes", "doubts", "kind", "portal", "refusal", "rows", "single", "sqlstate", "tags", "ticket")
+
+    def __init__(self, kind: int, changes: tuple[Change[Any], ...] = _NO_CHANGES, ticket: int = 0) -> None:
+        self.kind = kind
+        """The message's type; CopyDone stands for a CopyFail too."""
+        self.changes = changes
+        """What it does to names if it succeeds."""
+        self.ticket = ticket
+        """Of its judgement; 0 if it was not judged."""
+        self.refusal: Refusal | None = None
+        """Set on a substitute: what the client is told in place of its error."""
+        self.portal: Portal | None = None
+        """What an Execute runs."""
+        self.single = True
+        """Whether a Query holds one statement, which happens as a whole or not at all."""
+        self.doubts = False
+        """Whether it could do anything at all, to names as well."""
+        self.sqlstate = ""
+        self.tags: list[str] = []
+        self.rows = 0
+
+
+class Answers:
+    """Follows the target's answers, and changes the maps of names by nothing else."""
+
+    def __init__(self, parameters: dict[bytes, bytes]) -> None:
+        self.statements: Names[Statement] = Names(UNKNOWN_STATEMENT)
+        self.portals: Names[Portal] = Names(UNKNOWN_PORTAL)
+        self.status = IDLE
+        """The transaction status of the latest ReadyForQuery."""
+        self.copying_in = False
+        """Whether the target reads COPY data."""
+        self.failed_run = False
+        """Whether the target skips whatever comes until the next Sync that it has not seen yet."""
+        self.notes: list[Note] = []
+        """What is to be put on the record; whoever reads it empties it."""
+        self._pinned = {k: v for k, v in parameters.items() if k in PINNED}
+        self._owed: deque[Expected] = deque()
+        self._copying_out = False
+        self._ignored_syncs = 0
+
+    @property
+    def outstanding(self) -> int:
+        """How many messages the target has not answered yet."""
+        return len(self._owed)
+
+    @property
+    def ready_is_due(self) -> bool:
+        """Tell whether the target is going to report ReadyForQuery without being sent anything more."""
+        return any(e.kind in (m.SYNC, m.QUERY) for e in self._owed)
+
+    @property
+    def running(self) -> bool:
+        """Tell whether the target may be running a statement."""
+        return any(e.kind in (m.EXECUTE, m.QUERY) for e in self._owed)
+
+    def expect(self, expected: Expected) -> None:
+        """Take note that the target is sent something that it will answer."""
+        if len(self._owed) >= _OWED_AT_MOST:
+            raise LimitExceeded(f"more than {_OWED_AT_MOST} messages wait for the target's answer")
+        self._owed.append(expected)
+
+    def ignore_sync(self) -> None:
+        """Take note of a Sync that the target ignores if it still reads COPY data."""
+        self._ignored_syncs += 1
+
+    def take(self, data: bytes, marks: list[Mark]) -> bytes:
+        """Follow what the target sent; return what the client is to see, which is the same but for refusals."""
+        kept = 0
+        pieces: list[bytes] = []
+        for tag, start, end in marks:
+            replacement = _FOLLOWED[tag](self, data, start, end)
+            if replacement is not None:
+                pieces.append(data[kept:start])
+                pieces.append(replacement)
+                kept = end
+        if not pieces:
+            return data
+        pieces.append(data[kept:])
+        return b"".join(pieces)
+
+    def _head(self, tag: int) -> Expected:
+        owed = self._owed
+        while owed and owed[0].kind == m.COPY_DONE:
+            owed.popleft()
+        if not owed:
+            raise _unexpected(tag)
+        return owed[0]
+
+    def _completed(self, data: bytes, start: int, end: int) -> None:
+        """Take ParseComplete, BindComplete or CloseComplete."""
+        head = self._head(data[start])
+        if _COMPLETES.get(head.kind) != data[start] or head.refusal is not None:
+            raise _unexpected(data[start])
+        self._owed.popleft()
+        for change in head.changes:
+            change.happened()
+
+    def _described(self, data: bytes, start: int, end: int) -> None:
+        """Take RowDescription, NoData or ParameterDescription."""
+        tag = data[start]
+        kind = self._head(tag).kind
+        if kind == m.DESCRIBE:
+            if tag != m.PARAMETER_DESCRIPTION:
+                self._owed.popleft()
+        elif kind != m.QUERY or tag != m.ROW_DESCRIPTION:
+            raise _unexpected(tag)
+
+    def _rows(self, data: bytes, start: int, end: int) -> None:
+        if self._head(m.DATA_ROW).kind not in (m.EXECUTE, m.QUERY):
+            raise _unexpected(m.DATA_ROW)
+
+    def _copied(self, data: bytes, start: int, end: int) -> None:
+        """Take CopyData or CopyDone."""
+        if not self._copying_out:
+            raise _unexpected(data[start])
+        if data[start] == m.COPY_DONE:
+            self._copying_out = False
+
+    def _copy_out(self, data: bytes, start: int, end: int) -> None:
+        self._running(m.COPY_OUT_RESPONSE)
+        self._copying_out = True
+
+    def _copy_in(self, data: bytes, start: int, end: int) -> None:
+        """Take CopyInResponse: what was sent ahead, up to the end of the data, is read as part of the COPY."""
+        head = self._running(m.COPY_IN_RESPONSE)
+        ahead = list(self._owed)[1:]
+        self._owed.clear()
+        self._owed.append(head)
+        self.copying_in = True
+        for at, expected in enumerate(ahead):
+            if expected.kind == m.COPY_DONE:
+                self.copying_in = False
+                self._owed.extend(ahead[at + 1 :])
+                return
+            if expected.kind != m.SYNC:
+                raise ProtocolError("a message other than COPY data was sent to a statement that reads COPY data")
+            self._ignored_syncs += 1
+
+    def _command_complete(self, data: bytes, start: int, end: int) -> None:
+        head = self._running(m.COMMAND_COMPLETE)
+        self.copying_in = self._copying_out = False
+        tag = m.read_tag(data, start, end)
+        count = tag.rpartition(" ")[2]
+        if count.isdecimal():
+            head.rows += int(count)
+        head.tags.append(tag)
+        if head.kind == m.EXECUTE:
+            self._ignored_syncs = 0
+            self._executed(head)
+
+    def _empty_query(self, data: bytes, start: int, end: int) -> None:
+        head = self._running(m.EMPTY_QUERY_RESPONSE)
+        if head.kind == m.EXECUTE:
+            self._executed(head)
+
+    def _suspended(self, data: bytes, start: int, end: int) -> None:
+        head = self._running(m.PORTAL_SUSPENDED)
+        if head.kind != m.EXECUTE:
+            raise _unexpected(m.PORTAL_SUSPENDED)
+        if head.portal is not None:
+            head.portal.suspended = True
+        self._executed(head)
+
+    def _executed(self, head: Expected) -> None:
+        self._owed.popleft()
+        for change in head.changes:
+            change.happened()
+        self._finish(head)
+
+    def _ready(self, data: bytes, start: int, end: int) -> None:
+        status = data[start + 5]
+        if status not in _STATUSES:
+            raise ProtocolError("expected a transaction status of I, T or E")
+        self.copying_in = self._copying_out = False
+        self.status = status
+        while self._owed and self._owed[0].kind == m.COPY_DONE:
+            self._owed.popleft()
+        head = self._owed[0] if self._owed else None
+        if head is None or head.kind not in (m.SYNC, m.QUERY):
+            # A Sync sent to a COPY that had failed by the time it arrived is answered after all.
+            if not self._ignored_syncs:
+                raise _unexpected(m.READY_FOR_QUERY)
+            self._ignored_syncs -= 1
+            self.failed_run = False
+        else:
+            self._owed.popleft()
+            if head.kind == m.QUERY:
+                self._queried(head)
+        if status == IDLE:
+            self.portals.end_transaction()
+
+    def _queried(self, head: Expected) -> None:
+        for change in head.changes:
+            if not head.sqlstate:
+                change.happened()
+            elif head.single:
+                change.failed()
+            else:
+                change.unclear()
+        if not head.sqlstate:
+            self._ignored_syncs = 0
+        self._finish(head)
+
+    def _error(self, data: bytes, start: int, end: int) -> bytes | None:
+        fields = m.read_fields(data, start, end)
+        sqlstate = fields.get("C", b"").decode("ascii", "replace")
+        self.copying_in = self._copying_out = False
+        while self._owed and self._owed[0].kind == m.COPY_DONE:
+            self._owed.popleft()
+        if not self._owed:
+            if fields.get("V", fields.get("S")) not in (b"FATAL", b"PANIC"):
+                raise _unexpected(m.ERROR_RESPONSE)
+            return None
+        head = self._owed[0]
+        replacement = None
+        if head.refusal is not None and is_of_substitute(fields):
+            sqlstate = head.refusal.sqlstate
+            replacement = head.refusal.encoded()
+        head.sqlstate = sqlstate or "XX000"
+        if head.kind not in (m.QUERY, m.SYNC):
+            self._skip()
+        return replacement
+
+    def _skip(self) -> None:
+        """Drop what the target skips: everything up to the next Sync."""
+        owed = self._owed
+        dropped: list[Expected] = []
+        while owed and owed[0].kind != m.SYNC:
+            dropped.append(owed.popleft())
+        self.failed_run = not owed
+        for expected in dropped:
+            for change in expected.changes:
+                change.failed()
+            self._finish(expected)
+
+    def _parameter(self, data: bytes, start: int, end: int) -> None:
+        name, value = m.read_parameter(data, start, end)
+        if name in self._pinned and self._pinned[name] != value:
+            setting = name.decode("ascii")
+            raise UnreadableStream(f"the target's setting {setting} changed, so what follows would be read differently")
+
+    def _passed(self, data: bytes, start: int, end: int) -> None:
+        """Take a notice or a notification, which may come at any time."""
+
+    def _running(self, tag: int) -> Expected:
+        head = self._head(tag)
+        if head.kind not in (m.EXECUTE, m.QUERY) or head.refusal is not None:
+            raise _unexpected(tag)
+        return head
+
+    def _finish(self, head: Expected) -> None:
+        """Note the outcome of what was judged."""
+        if head.doubts:
+            self.statements.doubt()
+            self.portals.doubt()
+        if not head.ticket:
+            return
+        tag = "; ".join(head.tags) if head.tags else ""
+        detail: dict[str, object] = {"ticket": head.ticket, "tag": visible(tag), "rows": head.rows}
+        if head.sqlstate:
+            detail["sqlstate"] = visible(head.sqlstate)
+        elif not tag and head.portal is not None and not head.portal.suspended:
+            detail["skipped"] = True
+        self.notes.append(Note("finished", detail))
+
+
+_COMPLETES: Final = {m.PARSE: m.PARSE_COMPLETE, m.BIND: m.BIND_COMPLETE, m.CLOSE: m.CLOSE_COMPLETE}
+
+_FOLLOWED: Final[dict[int, Callable[[Answers, bytes, int, int], bytes | None]]] = {
+    m.DATA_ROW: Answers._rows,
+    m.COMMAND_COMPLETE: Answers._command_complete,
+    m.READY_FOR_QUERY: Answers._ready,
+    m.BIND_COMPLETE: Answers._completed,
+    m.PARSE_COMPLETE: Answers._completed,
+    m.CLOSE_COMPLETE: Answers._completed,
+    m.ROW_DESCRIPTION: Answers._described,
+    m.NO_DATA: Answers._described,
+    m.PARAMETER_DESCRIPTION: Answers._described,
+    m.EMPTY_QUERY_RESPONSE: Answers._empty_query,
+    m.PORTAL_SUSPENDED: Answers._suspended,
+    m.ERROR_RESPONSE: Answers._error,
+    m.NOTICE_RESPONSE: Answers._passed,
+    m.NOTIFICATION_RESPONSE: Answers._passed,
+    m.PARAMETER_STATUS: Answers._parameter,
+    m.COPY_IN_RESPONSE: Answers._copy_in,
+    m.COPY_OUT_RESPONSE: Answers._copy_out,
+    m.COPY_DATA: Answers._copied,
+    m.COPY_DONE: Answers._copied,
+}
+
+
+def _unexpected(tag: int) -> ProtocolError:
+    return ProtocolError(f"the target sent {chr(tag)!r} although nothing that it was asked is answered by that")

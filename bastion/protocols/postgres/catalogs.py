@@ -1,0 +1,115 @@
+"""The catalogs of targets, read through psycopg, each kept for every session of its database and role."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import psycopg
+
+from bastion.errors import TargetRefused, TargetUnreachable
+from bastion.model.target import Target
+from bastion.model.text import visible
+from bastion.protocols.postgres.authentication import Method
+from bastion.protocols.postgres.options import PostgresOptions, TlsMode
+from bastion.protocols.postgres.sql.analysis import CatalogAnalyst
+from bastion.protocols.postgres.sql.loading import load
+
+_FRESH_FOR: Final = 60.0
+"""Seconds for which a new session takes over the catalog that another one has read."""
+_PATIENCE: Final = 10
+_REQUIRED: Final = {
+    Method.SCRAM: "scram-sha-256",
+    Method.MD5: "md5",
+    Method.PASSWORD: "password",
+    Method.CERTIFICATE: "none",
+    Method.TRUST: "none",
+}
+"""libpq's `require_auth` for each method: as strict as the gateway's own connections."""
+
+Key = tuple[str, int, str, str]
+
+
+class Catalogs:
+    """Reads and keeps catalogs."""
+
+    def __init__(self, credential: Callable[[Target], Awaitable[bytes]], monotonic: Callable[[], float]) -> None:
+        self._credential = credential
+        self._monotonic = monotonic
+        self._kept: dict[Key, tuple[float, CatalogAnalyst]] = {}
+        self._locks: dict[Key, asyncio.Lock] = {}
+
+    async def analyst(self, target: Target, *, at_least: float | None = None) -> CatalogAnalyst:
+        """Return an analyst with the target's catalog as it was read after `at_least`. Raises `TargetError`."""
+        now = self._monotonic()
+        wanted = now - _FRESH_FOR if at_least is None else at_least
+        options = PostgresOptions.model_validate(dict(target.options))
+        key = (target.host, target.port, options.database, target.user)
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            kept = self._kept.get(key)
+            if kept is not None and kept[0] >= wanted:
+                return kept[1]
+            # What is read from here on is at least as new as anything that was committed before this moment.
+            began = self._monotonic()
+            async with self.connection(target) as connection:
+                try:
+                    catalog = await load(connection)
+                except psycopg.Error as error:
+                    raise _unreachable(target, error) from error
+            analyst = CatalogAnalyst(catalog)
+            self._kept[key] = (began, analyst)
+            return analyst
+
+    @asynccontextmanager
+    async def connection(self, target: Target, *, purpose: str = "catalog") -> AsyncIterator[psycopg.AsyncConnection]:
+        """Open a connection of the gateway's own to `target`. Raises `TargetError`."""
+        credential = await self._credential(target)
+        options = PostgresOptions.model_validate(dict(target.options))
+        try:
+            connection = await psycopg.AsyncConnection.connect(
+                **connection_parameters(target, options, credential, purpose), autocommit=True
+            )
+        except psycopg.Error as error:
+            raise _unreachable(target, error) from error
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+def connection_parameters(target: Target, options: PostgresOptions, credential: bytes, purpose: str) -> dict[str, Any]:
+    """Return what libpq has to be told so that it connects exactly as the gateway itself does."""
+    tls = options.tls
+    parameters: dict[str, Any] = {
+        "host": target.host,
+        "port": target.port,
+        "dbname": options.database,
+        "user": target.user,
+        "sslmode": tls.mode.value,
+        "channel_binding": tls.channel_binding.value,
+        "require_auth": _REQUIRED[options.method(credential)],
+        "application_name": f"bastion {purpose}",
+        "client_encoding": "UTF8",
+        "connect_timeout": _PATIENCE,
+        "options": "-c standard_conforming_strings=on",
+        # No file or variable of the gateway's own account adds anything to what was configured.
+        "passfile": "/dev/null",
+        "gssencmode": "disable",
+    }
+    if credential:
+        parameters["password"] = credential.decode()
+    if tls.mode in (TlsMode.VERIFY_CA, TlsMode.VERIFY_FULL) and tls.ca is None:
+        parameters["sslrootcert"] = ssl.get_default_verify_paths().cafile or "system"
+    elif tls.ca is not None:
+        parameters["sslrootcert"] = str(tls.ca)
+    if tls.cert is not None:
+        parameters |= {"sslcert": str(tls.cert), "sslkey": str(tls.key)}
+    return parameters
+
+
+def _unreachable(target: Target, error: psycopg.Error) -> TargetUnreachable | TargetRefused:
+    """Return an error of psycopg's as ours. Its text is the target's or libpq's, and holds no credential."""
+    kind = TargetRefused if error.sqlstate else TargetUnreachable
+    said = (error.diag.message_primary or str(error)).strip().splitlines() or ["no reason given"]
+    return kind(f"the catalog of target {target.name} cannot be read: {visible(said[0])}")

@@ -1,0 +1,59 @@
+"""What the wire has to know of a reading besides its action, found once for each reading."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from bastion.model.action import Access
+from bastion.protocols.postgres.sql.reading import EndsTransaction, Executes, Fetches, Reading
+
+_KEPT: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What follows for the wire from what a text does."""
+
+    reading: Reading
+    plain: bool
+    """Whether it changes nothing about the session and runs nothing by name."""
+    runs_names: bool
+    early: bool
+    """Whether binding it could already run something that nobody vouched for.
+
+    The target folds calls of immutable functions and converts values of types with checks when it plans, which is
+    before anything is executed. What could do harm there is judged when it is bound.
+    """
+    doubts: bool
+    """Whether it could do anything at all, such as preparing other statements under the same names."""
+    only_ends: bool
+    """Whether all it does is to end a transaction."""
+
+
+class TraitsCache:
+    """Remembers the traits of readings, by their identity."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Traits] = {}
+
+    def of(self, reading: Reading) -> Traits:
+        """Return the traits of `reading`."""
+        kept = self._kept.get(id(reading))
+        if kept is None:
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            kept = self._kept[id(reading)] = _found(reading)
+        return kept
+
+
+def _found(reading: Reading) -> Traits:
+    resources = reading.action.resources
+    unknown = [r for r in resources if r.access is Access.UNKNOWN]
+    doubts = not resources or any(r.kind != "function" for r in unknown)
+    return Traits(
+        reading,
+        plain=not reading.effects and not doubts,
+        runs_names=any(isinstance(e, Executes | Fetches) for e in reading.effects),
+        early=bool(unknown) or any(r.kind == "function" and r.access > Access.NONE for r in resources),
+        doubts=doubts,
+        only_ends=bool(reading.effects) and all(isinstance(e, EndsTransaction) for e in reading.effects),
+    )
