@@ -122,6 +122,8 @@ def defines(kind: str, body: Node) -> list[tuple[str, str, str, Access]]:
     verb, about = ADMIN[kind]
     if (kind == "GrantStmt" and not body.get("is_grant")) or (kind == "GrantRoleStmt" and not body.get("is_grant")):
         verb = "revoke"
+    if about == "object" and isinstance(body.get("relation"), dict):
+        about = "relation"
     if kind == "DropStmt":
         about = _REMOVED_KINDS.get(body.get("removeType", ""), "object")
     return [(about, name, verb, Access.ADMIN) for name in _names(body) or [""]]

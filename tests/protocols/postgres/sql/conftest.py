@@ -22,6 +22,13 @@ EXCEPTION WHEN duplicate_object THEN NULL; END $$
 """
 _EXTENSIONS = ("dblink", "pgcrypto", "file_fdw", "postgres_fdw", "adminpack", "tablefunc", "lo", "xml2", "pgrowlocks")
 _DATABASE = "sql_corpus"
+_OURS = """
+SELECT pg_get_functiondef(oid) FROM pg_proc
+WHERE prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql')
+AND pronamespace IN ('public'::regnamespace, 'scratch'::regnamespace)
+"""
+RAN = "a function of somebody ran"
+"""What every function of the corpora says when it runs, also where what it does is undone afterwards."""
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +45,8 @@ def corpus_database(every_postgres: Server) -> Iterator[Server]:
         connection.execute((CORPUS / "fixture.sql").read_text())
     setup = yaml.safe_load((CORPUS / "sql_attacks.yaml").read_text())["setup"]
     server.execute(setup, database=_DATABASE)
+    for (definition,) in server.execute(_OURS, database=_DATABASE):
+        server.execute(definition.replace("BEGIN", f"BEGIN RAISE NOTICE '{RAN}';", 1), database=_DATABASE)
     yield server
     server.execute(f"DROP DATABASE {_DATABASE} WITH (FORCE)")
 

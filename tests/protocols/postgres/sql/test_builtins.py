@@ -109,7 +109,8 @@ def test_a_vouched_function_takes_no_transaction_id(postgres: Server) -> None:
     names = {name for _, name, args, _ in builtins.vouched() if not args}
     query = """
         SELECT p.oid::regprocedure::text FROM pg_proc p
-        WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind = 'f' AND p.pronargs = 0 AND p.proname = ANY (%s)
+        WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind = 'f' AND p.pronargs = 0
+          AND p.proname = ANY (%s)
     """
     with psycopg.connect(postgres.dsn(), autocommit=True) as connection:
         called = 0

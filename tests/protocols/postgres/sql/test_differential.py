@@ -3,7 +3,7 @@
 Ours may give up on a statement; it may not be wrong about one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bastion.model.action import Access
 from bastion.protocols.postgres.sql.analysis import CatalogAnalyst
+from tests.protocols.postgres.sql.conftest import RAN
 from tests.protocols.postgres.sql.test_corpus import MORE
 
 _FUNCTIONS = [
@@ -276,6 +277,16 @@ def judge(dsn: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
         yield connection
 
 
+def _heard(judge: psycopg.Connection[tuple[object, ...]], notices: list[str]) -> Callable[[], None]:
+    """Collect what the server remarks from here on; the answer ends that."""
+
+    def hear(notice: psycopg.errors.Diagnostic) -> None:
+        notices.append(notice.message_primary or "")
+
+    judge.add_notice_handler(hear)
+    return lambda: judge.remove_notice_handler(hear)
+
+
 def _is_read(analyst: CatalogAnalyst, text: str) -> bool:
     path = frozenset({analyst.catalog.path})
     reading = analyst.compose(analyst.read(text.encode(), path), {}, {})
@@ -283,18 +294,20 @@ def _is_read(analyst: CatalogAnalyst, text: str) -> bool:
 
 
 def _changed(judge: psycopg.Connection[tuple[object, ...]], text: str) -> bool:
-    """Tell whether the server gives the statement a transaction id, or what it counts has changed after it."""
+    """Tell whether a function of somebody's ran, the server gives a transaction id, or rows are gone."""
+    notices: list[str] = []
+    stop = _heard(judge, notices)
     judge.execute("BEGIN")
     try:
         judge.execute(text) if not text.startswith("COPY") else _copied(judge, text)
         row = judge.execute(
             "SELECT pg_catalog.txid_current_if_assigned(), (SELECT count(*) FROM public.orders)"
         ).fetchone()
-        return row != (None, 20)
+        return row != (None, 20) or RAN in notices
     except psycopg.Error:
-        # A statement that fails may still have had effects on its way, which the failure undoes; none outlives it.
-        return False
+        return RAN in notices  # also a statement that fails may have run something on its way
     finally:
+        stop()
         judge.execute("ROLLBACK")
 
 

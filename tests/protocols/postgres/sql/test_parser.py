@@ -59,8 +59,7 @@ def test_threads_take_turns() -> None:
     found: list[int] = []
 
     def work(count: int) -> None:
-        for _ in range(50):
-            found.append(len(PARSER.parse(b";".join([b"SELECT 1"] * count))) - count)
+        found.extend(len(PARSER.parse(b";".join([b"SELECT 1"] * count))) - count for _ in range(50))
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(1, 5)]
     for thread in threads:
