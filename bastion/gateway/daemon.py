@@ -41,6 +41,8 @@ def run(state: State, *, ready: int | None = None) -> None:
     it cannot be set up, `RecordingError` when the recording broke and everything was ended for it.
     """
     confine()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    _log.setLevel(logging.INFO)
     private_directory(state.config.state_dir)
     lifetime = Lifetime(state.config.runtime_dir)
     try:

@@ -1,6 +1,7 @@
 """The door of every endpoint: spends tickets, opens sessions, hands out credentials, runs conversations."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
@@ -16,10 +17,13 @@ from bastion.gateway.relay import Conversation
 from bastion.identity.tickets import Tickets
 from bastion.model.session import Session, SessionId
 from bastion.model.target import Target
+from bastion.model.text import visible
 from bastion.policy.document import Policy
 from bastion.protocols.contract import Claim, End, Interceptor, Side
 from bastion.store.writer import Recorder
 from bastion.vault.sources import Vault
+
+_log = logging.getLogger("bastion")
 
 
 class GatewayDoor:
@@ -104,8 +108,11 @@ class GatewayDoor:
             desk=self._desk,
         )
         self._conversations[session.id] = conversation
+        _log.info("session %s at %s has begun", session.id, session.target.name)
         try:
-            return await conversation.run()
+            reason = await conversation.run()
+            _log.info("session %s has ended: %s", session.id, visible(reason))
+            return reason
         finally:
             del self._conversations[session.id]
             self._admitted.pop(session.id, None)
@@ -118,6 +125,7 @@ class GatewayDoor:
     async def failed(self, session: Session, reason: str) -> None:
         """Record that an admitted session ended before it could converse."""
         self._admitted.pop(session.id, None)
+        _log.info("session %s could not begin: %s", session.id, visible(reason))
         self._recorder.append(session.id, "closed", records.closed(reason))
         self._recorder.close_session(session.id, reason)
         await self._recorder.synced()

@@ -6,6 +6,8 @@ target goes at once when it only reads, and after a sync of the recording when i
 """
 
 import asyncio
+import logging
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, cast
 
@@ -33,6 +35,8 @@ from bastion.protocols.contract import (
     Withdraw,
 )
 from bastion.store.writer import Recorder
+
+_log = logging.getLogger("bastion")
 
 _STALL = 256 * 1024
 """Bytes owed while a sync is under way, above which we stop reading."""
@@ -379,5 +383,6 @@ class _Port(asyncio.Protocol):
 
 
 def _bug(error: BaseException) -> BastionError:
-    """Return a bug as an error whose text gives nothing away."""
+    """Return a bug as an error whose text gives nothing away; log where it is, not what it says: that may be data."""
+    _log.error("%s in a conversation:\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
     return BastionError(f"internal error ({type(error).__name__}); the session was ended", hint="see the gateway's log")
