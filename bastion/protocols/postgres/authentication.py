@@ -126,7 +126,7 @@ class Authentication:
         self._answered = True
         with _Mapped():
             self._scram.set_server_first(rest.decode("ascii"))
-            if self._scram.iterations > _ITERATIONS_AT_MOST:
+            if self._scram.iterations.value > _ITERATIONS_AT_MOST:
                 raise TargetUntrusted(f"the target asks for more than {_ITERATIONS_AT_MOST} iterations of SCRAM")
             return frame(m.PASSWORD, self._scram.get_client_final().encode())
 
