@@ -99,7 +99,7 @@ def access_token(directory: Path, *, store: LoginStore | None = None, now: Calla
         raise AuthenticationFailed("not logged in", hint="log in with `bastion login`")
     with store.locked():
         # Whoever held the lock may have renewed the login, and spent the refresh token that was read above.
-        login = store.read_whole()
+        login = store.read()
         if login is None:
             raise AuthenticationFailed("not logged in any more", hint=_AGAIN)
         if now() < login.renew:
@@ -115,7 +115,7 @@ def log_out(directory: Path, *, store: LoginStore | None = None) -> bool:
     store = store or LoginStore(directory)
     with store.locked():
         try:
-            login = store.read_whole()
+            login = store.read()
         except AuthenticationFailed:
             login = None
         was_there = store.remove()

@@ -23,6 +23,8 @@ LIFETIME_AT_MOST = timedelta(hours=24)
 _SIZE_AT_MOST = 32 * 1024
 _GROUPS_AT_MOST = 1000
 _HEADER_KNOWN = frozenset({"alg", "kid", "typ", "cty", "x5t", "x5t#S256"})
+_CLIENT = ("client_id", "azp", "cid", "appid")
+"""Where a token names the client it was issued to: RFC 9068, OpenID Connect, Okta, Entra ID."""
 _TYPES = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
 
 
@@ -53,25 +55,25 @@ def check_header(header: dict[str, Any]) -> str:
     return kid
 
 
-def identity(claims: dict[str, Any], settings: IssuerSettings, now: datetime, token_digest: str) -> Identity:
+def identity(
+    header: dict[str, Any], claims: dict[str, Any], settings: IssuerSettings, now: datetime, token_digest: str
+) -> Identity:
     """Return whom the claims of a token whose signature holds prove at `now`."""
     if claims.get("iss") != settings.issuer:
         raise ValueError("issuer")
     _check_audience(claims, settings)
-    _check_not_an_id_token(claims)
+    _check_not_an_id_token(header, claims, settings)
     issued, expires = _times(claims, now)
     subject = _name(claims, "sub")
-    client = claims.get("client_id", claims.get("azp"))
     shown = claims.get("name", claims.get("preferred_username", subject))
     if not _printable(shown) or not shown:
         raise ValueError("name")
-    machine = client is not None and (client in settings.machine_clients or client == subject)
     return Identity(
         issuer=settings.issuer,
         subject=subject,
         name=shown,
         groups=_groups(claims, settings.groups_claim),
-        kind=Kind.MACHINE if machine or claims.get("kind") == "machine" else Kind.HUMAN,
+        kind=_kind(claims, subject, settings),
         proven=issued,
         expires=expires,
         token_id=claims["jti"] if _printable(claims.get("jti")) else token_digest,
@@ -86,19 +88,39 @@ def _check_audience(claims: dict[str, Any], settings: IssuerSettings) -> None:
     if not isinstance(named, list) or not all(isinstance(a, str) for a in named) or settings.audience not in named:
         raise ValueError("audience")
     ours = {settings.client_id, *settings.machine_clients}
-    for member in ("azp", "client_id"):
-        if member in claims and claims[member] not in ours:
-            raise ValueError(f"issued to another client ({member})")
-    if "azp" in claims and "client_id" in claims and claims["azp"] != claims["client_id"]:
+    clients = [claims[member] for member in _CLIENT if member in claims]
+    if not all(isinstance(client, str) and client in ours for client in clients):
+        raise ValueError("issued to another client")
+    if len(set(clients)) > 1:
         raise ValueError("two different clients")
+    if len(named) > 1 and not clients:
+        raise ValueError("several audiences, and no client")
 
 
-def _check_not_an_id_token(claims: dict[str, Any]) -> None:
+def _kind(claims: dict[str, Any], subject: str, settings: IssuerSettings) -> Kind:
+    """Tell a machine by its client, by a subject that is the client itself (RFC 9068), or by what the token says."""
+    client = next((claims[member] for member in _CLIENT if member in claims), None)
+    kind = claims.get("kind", "human")
+    if kind not in ("human", "machine"):
+        raise ValueError("kind")
+    is_machine = kind == "machine" or claims.get("idtyp") == "app" or client in {subject, *settings.machine_clients}
+    return Kind.MACHINE if is_machine else Kind.HUMAN
+
+
+def _check_not_an_id_token(header: dict[str, Any], claims: dict[str, Any], settings: IssuerSettings) -> None:
+    """Refuse an ID token: it says who logged in at a client, and was never meant to open anything.
+
+    It always names its client as audience (OpenID Connect Core, section 2). Where the client's id and our audience are
+    the same, a token that is not marked by its header has to hold what only access tokens do.
+    """
     typ = claims.get("typ", "Bearer")
     if not isinstance(typ, str) or typ.lower() not in {"bearer", "at+jwt", "jwt"}:
         raise ValueError("not an access token by its claim typ")
     if claims.get("token_use", "access") != "access" or {"nonce", "at_hash", "c_hash"} & set(claims):
         raise ValueError("an ID token")
+    is_marked = str(header.get("typ", "")).lower().endswith("at+jwt")
+    if settings.audience == settings.client_id and not is_marked and not {"scope", "scp", "roles"} & set(claims):
+        raise ValueError("not told apart from an ID token")
     if "cnf" in claims:
         # Bound to a key whose possession we do not check: whoever bound it expects that we do.
         raise ValueError("bound to a key")

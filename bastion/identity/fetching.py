@@ -1,5 +1,6 @@
 """Fetches small JSON documents from the issuer: https only (http on this machine), no redirects, bounded."""
 
+import asyncio
 import ipaddress
 import json
 from typing import Any
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from bastion.errors import IssuerError
+from bastion.model.text import visible
 
 _SIZE_AT_MOST = 512 * 1024
 _SECONDS = 10.0
@@ -15,7 +17,10 @@ _SECONDS = 10.0
 
 def check_url(url: str) -> None:
     """Raise `IssuerError` unless `url` is one that secrets and keys may be fetched from."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise IssuerError("the issuer names an address that is none") from None
     if parts.scheme == "https" and parts.hostname:
         return
     if parts.scheme == "http" and parts.hostname and _is_loopback(parts.hostname):
@@ -23,25 +28,37 @@ def check_url(url: str) -> None:
     raise IssuerError("the issuer names an address without https", hint="only this machine itself may go without")
 
 
+def uses_proxies(url: str) -> bool:
+    """Tell whether the environment's proxies and authorities count for `url`: not for this machine itself."""
+    return not _is_loopback(urlsplit(url).hostname or "")
+
+
 async def fetch(url: str) -> dict[str, Any]:
     """Return the JSON object at `url`; raise `IssuerError` for anything else."""
     check_url(url)
     try:
-        async with (
-            httpx2.AsyncClient(follow_redirects=False, timeout=_SECONDS, trust_env=False) as client,
-            client.stream("GET", url, headers={"accept": "application/json"}) as response,
-        ):
-            if response.status_code != 200:
-                raise IssuerError(f"the issuer answered {response.status_code} at {urlsplit(url).path}")
-            body = b""
-            async for part in response.aiter_bytes():
-                body += part
-                if len(body) > _SIZE_AT_MOST:
-                    raise IssuerError(f"the issuer's answer is larger than {_SIZE_AT_MOST} bytes")
-    except httpx2.HTTPError as error:
-        host = urlsplit(url).netloc
+        async with asyncio.timeout(_SECONDS):
+            return parse(await _body(url))
+    except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
+        host = visible(urlsplit(url).netloc)
         raise IssuerError(f"the issuer at {host} cannot be reached ({type(error).__name__})") from error
-    return parse(body)
+
+
+async def _body(url: str) -> bytes:
+    # Nothing packed is asked for: it could unpack to more than any bound on what comes in promises.
+    headers = {"accept": "application/json", "accept-encoding": "identity"}
+    async with (
+        httpx2.AsyncClient(follow_redirects=False, timeout=_SECONDS, trust_env=uses_proxies(url)) as client,
+        client.stream("GET", url, headers=headers) as response,
+    ):
+        if response.status_code != 200:
+            raise IssuerError(f"the issuer answered {response.status_code} at {visible(urlsplit(url).path)}")
+        body = b""
+        async for part in response.aiter_raw():
+            body += part
+            if len(body) > _SIZE_AT_MOST:
+                raise IssuerError(f"the issuer's answer is larger than {_SIZE_AT_MOST} bytes")
+        return body
 
 
 def parse(body: bytes) -> dict[str, Any]:

@@ -18,6 +18,8 @@ _FRESH = 600.0
 """Seconds after which keys are fetched again when they are next needed."""
 _NOT_OFTENER = 10.0
 """Seconds between two fetches, whatever tokens name."""
+_AFTER_FAILURE = {"none": 2.0, "some": 60.0}
+"""Seconds after a failed fetch in which what is known has to do: while no key is known, and while one is."""
 _KEYS_AT_MOST = 64
 _RSA_BITS = 2048
 _TYPES: dict[str, type[RSAKey] | type[ECKey] | type[OKPKey]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
@@ -39,7 +41,7 @@ class KeyCache:
         self._fetch_keys = fetch_keys or _fetched
         self._keys: dict[str, SigningKey] = {}
         self._fetched = float("-inf")
-        self._tried = float("-inf")
+        self._next = float("-inf")
         self._lock = asyncio.Lock()
 
     async def find(self, kid: str) -> SigningKey | None:
@@ -47,29 +49,35 @@ class KeyCache:
 
         Raises `IssuerError` when the issuer cannot be asked and what it last said is too old to be trusted.
         """
-        now = self._monotonic()
-        if kid not in self._keys or now - self._fetched > _FRESH:
+        if not self._is_current(kid) and not (self._holds(kid) and self._lock.locked()):
             await self._refresh(kid)
-        if self._monotonic() - self._fetched > self._survive:
-            raise IssuerError("the issuer's keys could not be fetched for too long")
+        if not self._survives():
+            raise IssuerError("the issuer's keys could not be fetched, or not for too long")
         return self._keys.get(kid)
 
     async def _refresh(self, kid: str) -> None:
         async with self._lock:
-            now = self._monotonic()
-            current = kid in self._keys and now - self._fetched <= _FRESH
-            if current or now - self._tried < _NOT_OFTENER:
+            if self._is_current(kid) or self._monotonic() < self._next:
                 return
-            self._tried = now
             try:
-                document = await self._fetch_keys(self._issuer)
+                self._keys = usable(await self._fetch_keys(self._issuer))
             except IssuerError:
-                if not self._keys:
-                    self._tried = float("-inf")
+                # An issuer that is away, or slow to say so, must not hold up each request that comes meanwhile.
+                self._next = self._monotonic() + _AFTER_FAILURE["some" if self._holds(kid) else "none"]
+                if not self._survives():
                     raise
                 return
-            self._keys = usable(document)
             self._fetched = self._monotonic()
+            self._next = self._fetched + _NOT_OFTENER
+
+    def _is_current(self, kid: str) -> bool:
+        return kid in self._keys and self._monotonic() - self._fetched <= _FRESH
+
+    def _holds(self, kid: str) -> bool:
+        return kid in self._keys and self._survives()
+
+    def _survives(self) -> bool:
+        return self._monotonic() - self._fetched <= self._survive
 
 
 async def _fetched(issuer: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from joserfc import jws
 from joserfc.errors import JoseError
@@ -15,6 +15,8 @@ from bastion.model.identity import Identity
 from bastion.model.issuer import IssuerSettings
 
 _KEPT = 4096
+_TRUSTED = timedelta(minutes=5)
+"""Time after which a known token is verified anew, so that a key which the issuer withdrew stops counting."""
 
 
 class TokenRefused(AuthenticationFailed):
@@ -32,18 +34,21 @@ class TokenVerifier:
         self._settings = settings
         self._keys = keys
         self._now = now
-        self._known: OrderedDict[str, Identity] = OrderedDict()
+        self._known: OrderedDict[str, tuple[Identity, datetime]] = OrderedDict()
 
     async def verify(self, token: str) -> Identity:
         """Return whom a token proves now. Raises `TokenRefused`, or `IssuerError` when that cannot be found out."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
         known = self._known.get(digest)
+        now = self._now()
         if known is not None:
-            if self._now() < known.expires:
-                return known
+            identity, verified = known
+            # Also when the clock was set back: only what is between the two counts.
+            if verified <= now < min(identity.expires, verified + _TRUSTED):
+                return identity
             del self._known[digest]
         proven = await self._verified(token, digest)
-        self._known[digest] = proven
+        self._known[digest] = proven, now
         if len(self._known) > _KEPT:
             self._known.popitem(last=False)
         return proven
@@ -68,6 +73,6 @@ class TokenVerifier:
         except (JoseError, ValueError, TypeError):
             raise TokenRefused("signature") from None
         try:
-            return claims.identity(said, self._settings, self._now(), digest)
+            return claims.identity(header, said, self._settings, self._now(), digest)
         except ValueError as error:
             raise TokenRefused(str(error)) from None

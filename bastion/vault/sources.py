@@ -5,7 +5,9 @@ limit, and its error output is dropped: it could hold the secret.
 """
 
 import asyncio
+import contextlib
 import os
+import signal
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,6 +69,7 @@ class Vault:
                 stderr=asyncio.subprocess.DEVNULL,
                 env=environment,
                 cwd="/",
+                start_new_session=True,
                 limit=_SIZE_AT_MOST,
             )
         except OSError as error:
@@ -79,7 +82,9 @@ class Vault:
             raise CredentialUnavailable(f"{arguments[0]} took longer than {_COMMAND_SECONDS:.0f} s") from None
         finally:
             if process.returncode is None:
-                process.kill()
+                # The whole group: what the program started may still hold the secret, and our pipe.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         if status != 0:
             raise CredentialUnavailable(f"{arguments[0]} ended with status {status}")
