@@ -65,6 +65,14 @@ class Output:
         """Print a value as JSON that hides nothing: every character beyond ASCII is an escape."""
         _put(sys.stdout, _json(value, indent=2) + "\n")
 
+    def event(self, value: object) -> None:
+        """Tell a program something beside the data: one line of JSON on standard error."""
+        _put(sys.stderr, _json(value) + "\n")
+
+    def drawing(self, text: str) -> None:
+        """Show a drawing of our own making on the terminal, as it is."""
+        _put(sys.stderr, text)
+
     def heading(self, text: str) -> None:
         """Print a line that begins a part."""
         _put(sys.stdout, _painted(visible(text), _BOLD, sys.stdout) + "\n")

@@ -62,10 +62,11 @@ def _entry(entry: Json) -> None:
 
 
 def moment(at: object) -> str:
-    """Return a time of day, to the millisecond, of microseconds since the epoch."""
-    if not isinstance(at, int):
-        return str(at or "")
-    return datetime.fromtimestamp(at / 1e6, UTC).strftime("%H:%M:%S.%f")[:-3]
+    """Return the time of day, UTC and to the millisecond, of a moment in ISO 8601."""
+    try:
+        return datetime.fromisoformat(str(at)).astimezone(UTC).strftime("%H:%M:%S.%f")[:-3]
+    except ValueError:
+        return str(at)
 
 
 def _verdict(verdict: Json) -> str:

@@ -72,12 +72,12 @@ SESSION: dict[str, Any] = {
     "held": 1,
     "bytes": 100,
 }
-_AT = 1_777_896_000_000_000
+_AT = "2026-05-04T12:00:00.00{}000+00:00"
 ENTRIES: list[dict[str, Any]] = [
-    {"seq": 1, "at": _AT, "kind": "opened", "data": {"session": "s-1"}},
+    {"seq": 1, "at": _AT.format(0), "kind": "opened", "data": {"session": "s-1"}},
     {
         "seq": 2,
-        "at": _AT + 1_000,
+        "at": _AT.format(1),
         "kind": "judged",
         "data": {
             "ticket": 1,
@@ -90,22 +90,22 @@ ENTRIES: list[dict[str, Any]] = [
             "verdict": {"is": "hold", "demands": [{"rule": "writes-need-a-dba"}], "expires": 900},
         },
     },
-    {"seq": 3, "at": _AT + 2_000, "kind": "waiting", "data": {"ticket": 1, "approval": "ap-1", "digest": "d"}},
+    {"seq": 3, "at": _AT.format(2), "kind": "waiting", "data": {"ticket": 1, "approval": "ap-1", "digest": "d"}},
     {
         "seq": 4,
-        "at": _AT + 3_000,
+        "at": _AT.format(3),
         "kind": "vote",
         "data": {"approval": "ap-1", "subject": "carol", "name": "Carol", "approves": True, "reason": "go\x1b[2J on"},
     },
     {
         "seq": 5,
-        "at": _AT + 4_000,
+        "at": _AT.format(4),
         "kind": "settled",
         "data": {"ticket": 1, "approval": "ap-1", "state": "approved", "is": "allow", "rules": ["writes-need-a-dba"]},
     },
-    {"seq": 6, "at": _AT + 5_000, "kind": "finished", "data": {"ticket": 1, "tag": "DELETE 1", "rows": 1}},
-    {"seq": 7, "at": _AT + 6_000, "kind": "output", "data": {"bytes": 10}},
-    {"seq": 8, "at": _AT + 7_000, "kind": "closed", "data": {"reason": "the client hung up"}},
+    {"seq": 6, "at": _AT.format(5), "kind": "finished", "data": {"ticket": 1, "tag": "DELETE 1", "rows": 1}},
+    {"seq": 7, "at": _AT.format(6), "kind": "output", "data": {"bytes": 10}},
+    {"seq": 8, "at": _AT.format(7), "kind": "closed", "data": {"reason": "the client hung up"}},
 ]
 EXPLAINED: dict[str, Any] = {
     "target": "prod-db",
