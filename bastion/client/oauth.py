@@ -84,8 +84,8 @@ class IssuerClient:
         """Return the answer of an endpoint that is not the token endpoint."""
 
         def asked() -> Any:
-            response = self._client.post(
-                url, data={"client_id": self._client_id, **fields}, withhold_token=True, auth=None
+            response = self._client.request(
+                "POST", url, data={"client_id": self._client_id, **fields}, withhold_token=True, auth=None
             )
             # authlib reads errors in the same form at every endpoint.
             return self._client.parse_response_token(response)

@@ -31,7 +31,6 @@ identity:
   client_id: {client_id}
   audience: {audience}
   groups_claim: groups
-  auditors: [auditors]
 targets:
   {target}:
     protocol: postgres
@@ -45,6 +44,7 @@ targets:
 _POLICY = """\
 # The policy of `bastion demo`.
 version: 1
+auditors: {groups: [auditors]}
 rules:
   - name: engineers-read
     effect: allow
@@ -93,7 +93,7 @@ class Stage:
                 # The database's user passes through to its own directory; what lies beside that stays closed to it.
                 self.home.chmod(0o711)
             self._place = self.home / "gateway"
-            for directory in (self._place, self.runtime, self._state, self._place / "people"):
+            for directory in (self._place, self.runtime, self.state, self._place / "people"):
                 directory.mkdir(mode=0o700)
             self.provider = stack.enter_context(IdentityProvider())
             self.database = stack.enter_context(SampleDatabase(self.home / "database", self._installation))
@@ -114,12 +114,8 @@ class Stage:
         return self._place / "run"
 
     @property
-    def store(self) -> Path:
-        """The gateway's recordings."""
-        return self._state / "store.db"
-
-    @property
-    def _state(self) -> Path:
+    def state(self) -> Path:
+        """What the gateway keeps: recordings, keys, secrets."""
         return self._place / "state"
 
     def exports(self, person: Account) -> dict[str, str]:
@@ -188,7 +184,7 @@ class Stage:
         return {
             "BASTION_CONFIG": str(self._place / "bastion.yaml"),
             "BASTION_RUNTIME_DIR": str(self.runtime),
-            "BASTION_STATE_DIR": str(self._state),
+            "BASTION_STATE_DIR": str(self.state),
         }
 
 

@@ -158,7 +158,7 @@ class Tour:
         told = (DELETE, "writes-need-a-dba", DBA.name, REASON)
         self._expect("it tells what ran, and who approved it", all(part in story.out for part in told))
         self._export(next(s["id"] for s in recorded if not s["held"] and not s["denied"]))
-        done = self._do(AUDITOR, "verify", "--store", str(self._stage.store))
+        done = self._do(AUDITOR, "verify", "--store", str(self._stage.state))
         self._expect("the recordings are unaltered", done.status == 0)
 
     def _export(self, session: str) -> None:
