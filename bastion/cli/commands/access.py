@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from bastion.cli.output import OUT
+from bastion.cli.output import OUT, when
 from bastion.cli.reach import Json, TokenFile, reach
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
@@ -58,7 +58,7 @@ def whoami(token_file: TokenFile = None, as_json: Json = False) -> None:
         OUT.data(found)
         return
     names = ("name", "subject", "issuer", "groups", "kind", "actor", "expires", "auditor")
-    OUT.fields((name, found.get(name)) for name in names)
+    OUT.fields((name, when(found.get(name)) if name == "expires" else found.get(name)) for name in names)
 
 
 @app.command()

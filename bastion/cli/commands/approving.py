@@ -11,7 +11,7 @@ from bastion.cli.requests import ROW_NAMES, row, show
 from bastion.client.gateway import Gateway
 from bastion.errors import ApprovalError, UsageError
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The request, as `bastion approvals` lists it.")]
 _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask; needed where no terminal is.")]

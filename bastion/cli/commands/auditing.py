@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from bastion.cli.output import OUT
+from bastion.cli.output import OUT, when
 from bastion.cli.reach import Json, TokenFile, reach
 from bastion.errors import UsageError
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The session, as `bastion sessions` lists it.")]
 
@@ -39,7 +39,7 @@ def sessions(
         [
             (
                 s.get("id"),
-                s.get("started"),
+                when(s.get("started")),
                 person(s),
                 s.get("target"),
                 s.get("statements"),

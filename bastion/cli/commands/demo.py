@@ -6,7 +6,7 @@ import typer
 
 from bastion.cli.output import OUT
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()

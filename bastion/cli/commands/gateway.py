@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from bastion.cli.output import OUT
+from bastion.cli.output import OUT, when
 from bastion.cli.reach import Json, reach
 
-app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, invoke_without_command=True)
 
 
 @app.callback()
@@ -52,6 +52,7 @@ def status(as_json: Json = False) -> None:
         "policy_error",
         "sessions",
     )
+    found |= {name: when(found.get(name)) for name in ("started", "loaded")}
     OUT.fields((name.replace("_", " "), found.get(name)) for name in names)
 
 

@@ -9,7 +9,7 @@ import typer
 from bastion.cli.output import OUT
 from bastion.cli.reach import Json, TargetName, TokenFile, reach
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
 _BROKEN = 78
 

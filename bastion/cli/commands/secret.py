@@ -13,7 +13,7 @@ from bastion.errors import UsageError
 if TYPE_CHECKING:
     from bastion.vault.secrets import SecretStore
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
 _Name = Annotated[
     str, typer.Argument(metavar="NAME", help="The name that a target's `credential: {secret: NAME}` has.")

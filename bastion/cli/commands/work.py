@@ -8,7 +8,7 @@ import typer
 from bastion.cli.reach import Json, Reason, TargetName, TokenFile, reach
 from bastion.errors import UsageError
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
