@@ -156,13 +156,18 @@ def _renewed(store: LoginStore, login: Login, now: float) -> str:
 
 
 def _revoke(login: Login) -> None:
-    from bastion.client.oauth import IssuerClient
+    from bastion.client.oauth import IssuerClient, Refused
 
     with IssuerClient(login.issuer, login.client_id) as client:
         # The refresh token first: it is what would give new ones.
         if login.refresh_token:
             client.revoke(login.revocation_endpoint, login.refresh_token, "refresh_token")
-        client.revoke(login.revocation_endpoint, login.access_token, "access_token")
+        try:
+            client.revoke(login.revocation_endpoint, login.access_token, "access_token")
+        except Refused as refused:
+            # A token that is verified without asking the issuer cannot be ended there (RFC 7009, section 2.2.1).
+            if refused.reason != "unsupported_token_type":
+                raise
 
 
 def _with(login: Login, tokens: "Tokens", now: float) -> Login:

@@ -15,7 +15,7 @@ from authlib.integrations.base_client import OAuthError
 from authlib.integrations.httpx_client import OAuth2Client
 
 from bastion.errors import IssuerError
-from bastion.identity.fetching import check_url, uses_proxies
+from bastion.identity.fetching import check_url, reaching
 from bastion.model.text import visible
 
 _SIZE_AT_MOST = 256 * 1024
@@ -66,10 +66,10 @@ class IssuerClient:
             revocation_endpoint_auth_method="none",
             timeout=_SECONDS,
             follow_redirects=False,
-            trust_env=uses_proxies(issuer),
             # What is packed could unpack to more than any bound on the wire promises.
             headers={"accept": "application/json", "accept-encoding": "identity"},
             event_hooks={"request": [_checked], "response": [_bounded]},
+            **reaching(issuer),
         )
 
     def __enter__(self) -> "IssuerClient":

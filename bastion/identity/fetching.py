@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import json
+import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,9 +29,13 @@ def check_url(url: str) -> None:
     raise IssuerError("the issuer names an address without https", hint="only this machine itself may go without")
 
 
-def uses_proxies(url: str) -> bool:
-    """Tell whether the environment's proxies and authorities count for `url`: not for this machine itself."""
-    return not _is_loopback(urlsplit(url).hostname or "")
+def reaching(url: str) -> dict[str, Any]:
+    """Return how an httpx2 client is to reach `url`: whom it trusts, and whether by the environment's proxy."""
+    parts = urlsplit(url)
+    if parts.scheme == "https":
+        return {"verify": httpx2.create_ssl_context(), "trust_env": not _is_loopback(parts.hostname or "")}
+    # Without TLS nobody has to be trusted, so nobody is: reading the machine's authorities takes longer than the rest.
+    return {"verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), "trust_env": False}
 
 
 async def fetch(url: str) -> dict[str, Any]:
@@ -48,7 +53,7 @@ async def _body(url: str) -> bytes:
     # Nothing packed is asked for: it could unpack to more than any bound on what comes in promises.
     headers = {"accept": "application/json", "accept-encoding": "identity"}
     async with (
-        httpx2.AsyncClient(follow_redirects=False, timeout=_SECONDS, trust_env=uses_proxies(url)) as client,
+        httpx2.AsyncClient(follow_redirects=False, timeout=_SECONDS, **reaching(url)) as client,
         client.stream("GET", url, headers=headers) as response,
     ):
         if response.status_code != 200:
