@@ -64,7 +64,7 @@ class _Gateway:
     async def serve(self, ready: int | None) -> None:
         """Set everything up, say so, wait for the end, and take everything down in order."""
         config = self._state.config
-        recorder = Recorder.open(config.state_dir, now=self._clock.now, on_failure=self._recording_broke)
+        recorder = Recorder.open(config.state_dir, now=self._clock.microseconds, on_failure=self._recording_broke)
         try:
             self._recorder = recorder
             self._hub = Hub(recorder, self._recording_broke)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bastion.gateway import records
-from bastion.model.action import Action
+from bastion.model.action import Access, Action
 from bastion.model.session import Session
 from bastion.model.verdict import Verdict
 from bastion.policy.document import Policy
@@ -22,6 +22,7 @@ class Judgement:
     form: Action
     """Kept so that its identity, by which the judgement is found again, cannot be given to another object."""
     verdict: Verdict
+    access: Access
     record: bytes
 
 
@@ -52,7 +53,7 @@ class Judging:
         if kept is not None:
             return kept
         verdict = self._judge.evaluate(action)
-        judgement = Judgement(form, verdict, records.judged_form(action, verdict))
+        judgement = Judgement(form, verdict, action.access, records.judged_form(action, verdict))
         if not self._judge.uses_arguments:
             self._kept[id(form)] = judgement
             if len(self._kept) > _KEPT:

@@ -141,6 +141,8 @@ class Conversation:
                 self._send(cast("Send[Any]", effect))
             elif kind is Judge:
                 self._judge(cast("Judge", effect))
+            elif kind is Note:
+                self._note(cast("Note", effect))
             else:
                 self._carry_rarer(effect)
             if self._reason:
@@ -150,10 +152,6 @@ class Conversation:
 
     def _carry_rarer(self, effect: Effect[Any]) -> None:
         match effect:
-            case Note(kind="output", detail=bytes() as data):
-                self._recorder.append_output(self.session.id, data)
-            case Note(kind=kind, detail=detail) if isinstance(detail, Mapping):
-                self._recorder.append(self.session.id, kind, records.noted(detail))
             case Withdraw(ticket=ticket, reason=reason):
                 self._desk.withdraw(self._held[ticket].id, reason)
             case Ask(name=name, question=question):
@@ -162,6 +160,15 @@ class Conversation:
                 self._finish(reason)
             case _:
                 raise AssertionError(f"no such effect: {type(effect).__name__}")
+
+    def _note(self, effect: Note) -> None:
+        detail = effect.detail
+        if isinstance(detail, bytes):
+            if effect.kind != "output":
+                raise AssertionError("only output is noted as bytes")
+            self._recorder.append_output(self.session.id, detail)
+        else:
+            self._recorder.append_observed(self.session.id, effect.kind, records.noted(detail))
 
     def _send(self, effect: Send[Any]) -> None:
         port = self._client if effect.to is Side.CLIENT else self._target
@@ -179,8 +186,11 @@ class Conversation:
         self._recorder.append(self.session.id, "judged", records.judged(judgement.record, ticket, action))
         match judgement.verdict:
             case Allow() as allowed:
-                if action.access > Access.READ:
+                if judgement.access > Access.READ:
                     self._require_sync()
+                else:
+                    # Committed while the target is at work, so that its answer finds the entry there.
+                    self._hub.owe(self)
                 self._carry(self._interceptor.ruled(ticket, allowed))
             case Deny() as denied:
                 self._recorder.count_denied(self.session.id)

@@ -19,7 +19,11 @@ A protocol may note further kinds of its own. Text that carries a secret is stor
 """
 
 import hashlib
+import struct
 from dataclasses import dataclass
+
+HEAD = struct.Struct(">QqBI")
+"""How an entry begins, in the store and under the hash: its number, its time, and the lengths of kind and data."""
 
 GENESIS = b"\0" * 32
 """The link before the first entry of a session."""
@@ -40,5 +44,6 @@ class Entry:
 
     def link(self, previous: bytes) -> bytes:
         """Return the 32 bytes that chain this entry to `previous`, the link of the entry before it."""
-        head = f"{self.seq}\n{self.at}\n{self.kind}\n{len(self.data)}\n".encode()
-        return hashlib.sha256(previous + head + self.data).digest()
+        kind = self.kind.encode()
+        head = HEAD.pack(self.seq, self.at, len(kind), len(self.data))
+        return hashlib.sha256(previous + head + kind + self.data).digest()

@@ -1,20 +1,18 @@
 """How entries lie in a chunk, and bytes of output in an entry. Pure.
 
-A chunk's body is each entry's time (8 bytes), length of kind (1), length of data (4), kind and data, one after the
-other; `packing` says whether zstd was run over the whole. An `output` entry's data begins with one byte that says the
-same of the rest, so that what is hashed into the chain is what is stored.
+A chunk's body is each entry's head (`bastion.model.entry.HEAD`), kind and data, one after the other; `packing` says
+whether zstd was run over the whole. An `output` entry's data begins with one byte that says the same of the rest, so
+that what is hashed into the chain is what is stored.
 """
 
-import struct
 from collections.abc import Iterator
 
 import zstandard
 
-from bastion.model.entry import Entry
+from bastion.model.entry import HEAD, Entry
 
 PLAIN = 0
 ZSTD = 1
-_HEAD = struct.Struct(">qBI")
 _WORTH_PACKING = 2048
 _LEVEL = 1
 _UNPACKED_AT_MOST = 256 * 1024 * 1024
@@ -22,9 +20,9 @@ _UNPACKED_AT_MOST = 256 * 1024 * 1024
 _compressor = zstandard.ZstdCompressor(level=_LEVEL)
 
 
-def laid(at: int, kind: bytes, data: bytes) -> bytes:
-    """Return one entry as it lies in a chunk."""
-    return _HEAD.pack(at, len(kind), len(data)) + kind + data
+def laid(seq: int, at: int, kind: bytes, data: bytes) -> bytes:
+    """Return one entry as it lies in a chunk, and as it is hashed after the link before it."""
+    return HEAD.pack(seq, at, len(kind), len(data)) + kind + data
 
 
 def packed(body: bytes) -> tuple[int, bytes]:
@@ -42,25 +40,29 @@ def unpacked(packing: int, body: bytes) -> bytes:
     if packing != ZSTD:
         raise ValueError(f"packing {packing} is not known")
     try:
-        return zstandard.ZstdDecompressor().decompress(body, max_output_size=_UNPACKED_AT_MOST)
+        # The size that a frame claims is allocated before it is proved, whatever `max_output_size` says.
+        size = zstandard.frame_content_size(body)
+        if not 0 <= size <= _UNPACKED_AT_MOST:
+            raise ValueError(f"a packed body of {size} bytes is not one of ours")
+        return zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from None
 
 
-def entries(first: int, body: bytes) -> Iterator[Entry]:
-    """Yield the entries that lie in a body, the first of which has the sequence number `first`."""
-    at, seq = 0, first
+def entries(body: bytes) -> Iterator[Entry]:
+    """Yield the entries that lie in a body; raise `ValueError` where it holds anything else."""
+    at = 0
     while at < len(body):
-        if at + _HEAD.size > len(body):
+        if at + HEAD.size > len(body):
             raise ValueError("an entry is cut off")
-        moment, kind_size, data_size = _HEAD.unpack_from(body, at)
-        at += _HEAD.size
+        seq, moment, kind_size, data_size = HEAD.unpack_from(body, at)
+        at += HEAD.size
         end = at + kind_size + data_size
         if end > len(body):
             raise ValueError("an entry is cut off")
         kind = body[at : at + kind_size].decode("utf-8", "replace")
         yield Entry(seq, moment, kind, body[at + kind_size : end])
-        at, seq = end, seq + 1
+        at = end
 
 
 def packed_output(data: bytes) -> bytes:
@@ -70,5 +72,7 @@ def packed_output(data: bytes) -> bytes:
 
 
 def unpacked_output(data: bytes) -> bytes:
-    """Return the bytes of output that an entry holds."""
-    return unpacked(data[0], data[1:]) if data else b""
+    """Return the bytes of output that an entry holds; raise `ValueError` for anything `packed_output` did not return."""
+    if not data:
+        raise ValueError("an output entry does not say how it is packed")
+    return unpacked(data[0], data[1:])

@@ -128,7 +128,7 @@ class Reader:
         )
         for first, packing, body in chunks:
             try:
-                found = list(entries(first, unpacked(packing, body)))
+                found = list(entries(unpacked(packing, body)))
             except ValueError as error:
                 raise RecordingBroken(session, first, f"entry {first} of session {session}: {error}") from None
             for entry in found:

@@ -45,7 +45,9 @@ class Proof:
     """Entries younger than the last checkpoint that covers their chain: chained, but not yet signed for."""
 
 
-def verify(directory: Path, key: Path, *, session: str | None = None, progress: Callable[[int], None] = lambda _: None) -> Proof:
+def verify(
+    directory: Path, key: Path, *, session: str | None = None, progress: Callable[[int], None] = lambda _: None
+) -> Proof:
     """Prove the store in `directory`, or one session of it; raise `RecordingBroken` at the first thing that is not so.
 
     `progress` is told the number of entries that were read so far.
@@ -104,7 +106,7 @@ def _linked(connection: sqlite3.Connection, session: str) -> Iterator[tuple[Entr
     )
     for first, count, packing, body, links in rows:
         try:
-            found = list(entries(first, unpacked(packing, body)))
+            found = list(entries(unpacked(packing, body)))
         except ValueError as error:
             raise RecordingBroken(session, first, f"entry {first} of session {session}: {error}") from None
         if len(found) != count or len(links) != 32 * count:

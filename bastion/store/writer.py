@@ -63,7 +63,7 @@ class Recorder:
         directory: Path,
         connection: sqlite3.Connection,
         lock: int,
-        now: Callable[[], datetime],
+        now: Callable[[], int],
         on_failure: Callable[[RecordingError], None],
     ) -> None:
         self._directory = directory
@@ -77,6 +77,7 @@ class Recorder:
         self._dirty: dict[str, _Chain] = {}
         self._outputs: dict[str, _Chain] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._urgent = False
         self._changed: dict[str, tuple[int, str]] = {}
         self._copied = 0
         self._copying: threading.Thread | None = None
@@ -93,7 +94,7 @@ class Recorder:
         cls,
         directory: Path,
         *,
-        now: Callable[[], datetime],
+        now: Callable[[], int],
         on_failure: Callable[[RecordingError], None] = lambda error: None,
     ) -> "Recorder":
         """Open the store in `directory`, making it if need be, for the only writer there is.
@@ -152,7 +153,22 @@ class Recorder:
             chain.counts["statements"] += 1
         elif kind == "waiting":
             chain.counts["held"] += 1
+        self._urgent = True
         return self._emit(session, chain, kind, data)
+
+    def append_observed(self, session: str, kind: str, data: bytes) -> None:
+        """Append what was seen to happen; like output it is committed with the next entry, or within 50 ms.
+
+        What describes an action before it runs is never appended by this.
+        """
+        if self._failed is not None:
+            raise self._failed
+        chain = self._chains[session]
+        if chain.output:
+            self._take_output(session, chain)
+        self._emit(session, chain, kind, data)
+        if self._timer is None:
+            self._timer = self._loop.call_later(_OUTPUT_SECONDS, self._flush_outputs)
 
     def append_output(self, session: str, data: bytes) -> None:
         """Append what the client is shown; committed with the next entry, or within 50 ms."""
@@ -186,7 +202,7 @@ class Recorder:
             "update sessions set ended = ?, end_reason = ?, entries = ?, statements = ?, denied = ?, held = ?, "
             "bytes = ? where id = ?",
             (
-                _microseconds(self._now()),
+                self._now(),
                 reason,
                 chain.seq,
                 counts["statements"],
@@ -203,15 +219,19 @@ class Recorder:
         self._chains[session].counts["denied"] += 1
 
     def written(self) -> None:
-        """Commit everything that was appended, but for output that may still wait; raise `RecordingError` if not."""
+        """Commit everything that was appended, unless it is only output and observations, which may still wait.
+
+        Raises `RecordingError` when that cannot be done.
+        """
         if self._failed is not None:
             raise self._failed
-        if self._dirty:
+        if self._urgent:
             self._commit()
 
     async def synced(self) -> None:
         """Return when everything that was appended before the call is durable; raise `RecordingError` otherwise."""
-        self.written()
+        if self._dirty:
+            self._commit()
         try:
             await self._syncer.synced()
         except RecordingError as error:
@@ -240,7 +260,10 @@ class Recorder:
 
     def settled(self, approval: ApprovalId, state: State, reason: str, at: datetime) -> None:
         """Keep how a request ended."""
-        row = (approval, str(state), reason, _microseconds(at))
+        self._settled(approval, state, reason, _microseconds(at))
+
+    def _settled(self, approval: ApprovalId, state: State, reason: str, at: int) -> None:
+        row = (approval, str(state), reason, at)
         self._execute("insert into settlements (approval, state, reason, at) values (?, ?, ?, ?)", row)
         self.append(GATEWAY, "fact", settlement_fact(*row))
 
@@ -259,13 +282,14 @@ class Recorder:
 
     def keep_policy(self, version: str, text: str) -> None:
         """Keep the text of a policy that is in force from now on."""
-        row = (version, text, _microseconds(self._now()))
+        row = (version, text, self._now())
         if self._execute("insert or ignore into policies (version, text, at) values (?, ?, ?)", row) == 1:
             self.append(GATEWAY, "fact", policy_fact(*row))
 
     def checkpoint(self) -> None:
         """Sign where every chain that has changed stands."""
-        self.written()
+        if self._dirty:
+            self._commit()
         if not self._changed:
             return
         changed, self._changed = self._changed, {}
@@ -275,10 +299,10 @@ class Recorder:
             last = self._connection.execute(
                 "select number, body, signature from checkpoints order by number desc limit 1"
             ).fetchone()
-            number, body = signed_body(last, heads, _microseconds(self._now()))
+            number, body = signed_body(last, heads, self._now())
             self._connection.execute(
                 "insert into checkpoints (number, at, body, signature) values (?, ?, ?, ?)",
-                (number, _microseconds(self._now()), body, self._signer.sign(body)),
+                (number, self._now(), body, self._signer.sign(body)),
             )
 
         self._guarded(write)
@@ -303,14 +327,13 @@ class Recorder:
     # Inside.
 
     def _emit(self, session: str, chain: _Chain, kind: str, data: bytes) -> int:
-        chain.seq += 1
-        at = _microseconds(self._now())
-        head = f"{chain.seq}\n{at}\n{kind}\n{len(data)}\n".encode()
-        chain.link = hashlib.sha256(chain.link + head + data).digest()
-        chain.body.append(laid(at, kind.encode(), data))
-        chain.links.append(chain.link)
+        seq = chain.seq = chain.seq + 1
+        entry = laid(seq, self._now(), kind.encode(), data)
+        link = chain.link = hashlib.sha256(chain.link + entry).digest()
+        chain.body.append(entry)
+        chain.links.append(link)
         self._dirty[session] = chain
-        return chain.seq
+        return seq
 
     def _take_output(self, session: str, chain: _Chain) -> None:
         data = chain.output[0] if len(chain.output) == 1 else b"".join(chain.output)
@@ -326,11 +349,15 @@ class Recorder:
             if chain.output:
                 self._take_output(session, chain)
         try:
-            self.written()
+            if self._dirty:
+                self._commit()
         except RecordingError:
             return  # reported by `_fail`
 
     def _commit(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+        self._urgent = False
         dirty, self._dirty = self._dirty, {}
         rows = []
         for session, chain in dirty.items():
@@ -408,7 +435,7 @@ class Recorder:
             "select id from approvals where id not in (select approval from settlements)"
         ).fetchall()
         for (approval,) in waiting:
-            self.settled(approval, State.WITHDRAWN, "the gateway ended while it waited", self._now())
+            self._settled(approval, State.WITHDRAWN, "the gateway ended while it waited", self._now())
         if self._connection.in_transaction and not self._dirty:
             self._connection.execute("commit")
 

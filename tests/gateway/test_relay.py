@@ -28,7 +28,7 @@ class Judges:
 
     def judge(self, action: Action) -> Judgement:
         verdict = Deny("new-rule", "not any more") if self.denies else toy.verdict(action)
-        return Judgement(action, verdict, b"{}")
+        return Judgement(action, verdict, action.access, b"{}")
 
 
 @dataclass

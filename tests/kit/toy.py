@@ -120,6 +120,9 @@ class Tape:
         self.log.append(("append", kind))
         return len(self.log)
 
+    def append_observed(self, session: str, kind: str, data: bytes) -> None:
+        self.append(session, kind, data)
+
     def append_output(self, session: str, data: bytes) -> None:
         self._check()
         self.log.append(("append", "output"))

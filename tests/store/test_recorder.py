@@ -24,7 +24,7 @@ from tests.kit import nouns
 
 @pytest.fixture
 async def recorder(tmp_path: Path) -> Iterator[Recorder]:
-    opened = Recorder.open(tmp_path, now=lambda: nouns.NOON)
+    opened = Recorder.open(tmp_path, now=lambda: 1_000_000)
     yield opened
     opened.close()
 
@@ -71,14 +71,14 @@ async def test_large_output_is_stored_small_and_comes_back_whole(recorder: Recor
 
 async def test_a_store_has_one_writer(recorder: Recorder, tmp_path: Path) -> None:
     with pytest.raises(BastionError, match="another gateway"):
-        Recorder.open(tmp_path, now=lambda: nouns.NOON)
+        Recorder.open(tmp_path, now=lambda: 1_000_000)
 
 
 async def test_everything_is_private_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         directory = tmp_path / "state"
-        opened = Recorder.open(directory, now=lambda: nouns.NOON)
+        opened = Recorder.open(directory, now=lambda: 1_000_000)
         await opened.synced()
         modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in [directory, *directory.iterdir()]}
         opened.close()
@@ -124,12 +124,12 @@ async def test_what_was_not_approved_cannot_be_spent(recorder: Recorder) -> None
 
 
 async def test_nothing_revives_after_a_restart(tmp_path: Path) -> None:
-    first = Recorder.open(tmp_path, now=lambda: nouns.NOON)
+    first = Recorder.open(tmp_path, now=lambda: 1_000_000)
     first.open_session(nouns.session())
     first.append("s-1", "opened", b"{}")
     first.asked(Approval(ApprovalId("x"), nouns.session(), nouns.action(), nouns.hold(), "v", "d", nouns.NOON), "{}")
     first.close()
-    second = Recorder.open(tmp_path, now=lambda: nouns.NOON)
+    second = Recorder.open(tmp_path, now=lambda: 1_000_000)
     assert not second.spend(ApprovalId("x"), nouns.NOON)
     second.close()
     assert entries(tmp_path, "s-1")[-1][0] == "closed"
@@ -142,7 +142,7 @@ async def test_nothing_revives_after_a_restart(tmp_path: Path) -> None:
 
 async def test_a_failed_sync_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failures: list[RecordingError] = []
-    opened = Recorder.open(tmp_path, now=lambda: nouns.NOON, on_failure=failures.append)
+    opened = Recorder.open(tmp_path, now=lambda: 1_000_000, on_failure=failures.append)
     calls: list[int] = []
 
     def fails(fd: int) -> None:
@@ -169,7 +169,7 @@ async def test_a_failed_sync_is_final(tmp_path: Path, monkeypatch: pytest.Monkey
 
 async def test_a_full_disk_is_final(tmp_path: Path) -> None:
     failures: list[RecordingError] = []
-    opened = Recorder.open(tmp_path, now=lambda: nouns.NOON, on_failure=failures.append)
+    opened = Recorder.open(tmp_path, now=lambda: 1_000_000, on_failure=failures.append)
     opened._connection.execute("pragma max_page_count = 40")
     with pytest.raises(RecordingError, match="full"):
         for _ in range(1000):
@@ -184,13 +184,13 @@ async def test_a_full_disk_is_final(tmp_path: Path) -> None:
 
 CHILD = """
     import asyncio, os, sys
-    from datetime import datetime, UTC
+    import time
     from pathlib import Path
     from bastion.store.writer import Recorder
     from tests.kit import nouns
 
     async def main():
-        recorder = Recorder.open(Path(sys.argv[1]), now=lambda: datetime.now(UTC))
+        recorder = Recorder.open(Path(sys.argv[1]), now=lambda: time.time_ns() // 1000)
         name = sys.argv[2]
         recorder.open_session(nouns.session(name=name))
         for n in range(1_000_000):
@@ -229,7 +229,7 @@ def test_what_was_reported_survives_a_kill(tmp_path: Path) -> None:
 
 
 async def reopened(directory: Path) -> None:
-    Recorder.open(directory, now=lambda: nouns.NOON).close()
+    Recorder.open(directory, now=lambda: 1_000_000).close()
 
 
 def test_the_names_of_files_are_stable() -> None:

@@ -18,7 +18,7 @@ from tests.store.test_recorder import approve
 
 @pytest.fixture
 async def store(tmp_path: Path) -> Path:
-    recorder = Recorder.open(tmp_path, now=lambda: nouns.NOON)
+    recorder = Recorder.open(tmp_path, now=lambda: 1_000_000)
     for name in ("s-1", "s-2"):
         recorder.open_session(nouns.session(name=name))
         for n in range(1, 6):
@@ -103,7 +103,7 @@ def rewritten(directory: Path) -> None:
         link = entry.link(link)
         connection.execute(
             "update chunks set packing = ?, count = 1, first = ?, body = ?, links = ? where id = ?",
-            (PLAIN, seq, laid(1, b"judged", entry.data), link, row),
+            (PLAIN, seq, laid(seq, 1, b"judged", entry.data), link, row),
         )
     connection.commit()
 

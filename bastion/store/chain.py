@@ -1,0 +1,112 @@
+"""Where one session's hash chain stands, and what of it waits to be committed. Pure: no clock, no file.
+
+The link of an entry is `Entry.link`'s, computed here without building the entry.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import orjson
+
+from bastion.model.entry import GENESIS, Entry
+from bastion.store.packing import PLAIN, laid, packed, packed_output, unpacked_output
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the list of recordings says of a session."""
+
+    statements: int = 0
+    denied: int = 0
+    held: int = 0
+    bytes: int = 0
+
+    def add(self, entry: Entry) -> None:
+        """Count an entry that was stored before; raise `ValueError` if it is not one of ours."""
+        if entry.kind == "judged":
+            self.statements += 1
+            self.denied += orjson.loads(entry.data).get("verdict", {}).get("is") == "deny"
+        elif entry.kind == "waiting":
+            self.held += 1
+        elif entry.kind == "output":
+            self.bytes += len(unpacked_output(entry.data))
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Entries that are stored together."""
+
+    first: int
+    count: int
+    packing: int
+    body: bytes
+    links: bytes
+
+
+@dataclass(slots=True)
+class Chain:
+    """One session's chain. `seq` and `link` are those of the last entry, committed or not."""
+
+    seq: int = 0
+    link: bytes = GENESIS
+    counts: Counts = field(default_factory=Counts)
+    shown: int = 0
+    """How many bytes of output wait to become an entry."""
+    _first: int = 0
+    _body: list[bytes] = field(default_factory=list)
+    _links: list[bytes] = field(default_factory=list)
+    _output: list[bytes] = field(default_factory=list)
+    _unpacked: int = 0
+
+    def __post_init__(self) -> None:
+        self._first = self.seq + 1
+
+    def append(self, at: int, kind: str, data: bytes) -> int:
+        """Add an entry, which came to be at `at`, and return how many bytes it takes."""
+        seq, name = self.seq + 1, kind.encode()
+        entry = laid(seq, at, name, data)  # raises before anything has changed if the entry cannot be laid down
+        self.seq, self.link = seq, hashlib.sha256(self.link + entry).digest()
+        self._body.append(entry)
+        self._links.append(self.link)
+        if kind == "judged":
+            self.counts.statements += 1
+        elif kind == "waiting":
+            self.counts.held += 1
+        if kind != "output":
+            self._unpacked += len(entry)
+        return len(entry)
+
+    def show(self, data: bytes) -> None:
+        """Collect bytes of output."""
+        self._output.append(data)
+        self.shown += len(data)
+
+    def append_shown(self, at: int) -> int:
+        """Make one entry of the output that was collected, and return how many bytes it takes."""
+        data = self._output[0] if len(self._output) == 1 else b"".join(self._output)
+        self._output = []
+        self.counts.bytes += len(data)
+        self.shown = 0
+        return self.append(at, "output", packed_output(data))
+
+    def take(self) -> Chunk:
+        """Return what waits to be committed, and begin anew."""
+        body = b"".join(self._body)
+        # Output is packed already; what is left is seldom worth another pass over all of it.
+        packing, small = packed(body) if self._unpacked * 2 >= len(body) else (PLAIN, body)
+        chunk = Chunk(self._first, len(self._links), packing, small, b"".join(self._links))
+        self._first, self._body, self._links, self._unpacked = self.seq + 1, [], [], 0
+        return chunk
+
+
+def broken_at(entries: Iterable[tuple[Entry, bytes]], seq: int = 0, link: bytes = GENESIS) -> int | None:
+    """Return the number of the first entry whose link does not follow from those before it, or None.
+
+    `seq` and `link` are those of the entry before the first.
+    """
+    for entry, stored in entries:
+        seq, link = seq + 1, entry.link(link)
+        if entry.seq != seq or link != stored:
+            return seq
+    return None
