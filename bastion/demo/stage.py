@@ -190,7 +190,12 @@ class Stage:
 
 def shown(words: Sequence[str]) -> str:
     """Return a command of ours as somebody would type it."""
-    return shlex.join(["bastion", *words])
+    return " ".join(["bastion", *map(_quoted, words)])
+
+
+def _quoted(word: str) -> str:
+    """Return a word for a shell; one with apostrophes in double quotes, which are easier on the eye."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
 def _bastion() -> list[str]:

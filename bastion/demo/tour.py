@@ -99,6 +99,7 @@ class Tour:
             self._expect("she cannot approve it herself", own.status == 77)
             self._approve(asking, request)
             done = asking.finish()
+            self._said.append(done)
         finally:
             asking.kill()
         ((left,),) = database.query(_DOOMED)
@@ -191,16 +192,15 @@ class Tour:
     def _do(self, person: Account, *words: str) -> Outcome:
         """Run a command to its end, showing it and what it says."""
         self._announce(person, words)
-        done = self._stage.run(person, *words)
+        done = Running(shown(words), self._stage.start(person, *words), self._screen.statement).finish()
         self._said.append(done)
-        for text in (done.out, done.err):
-            if text:
-                self._screen.statement(text.rstrip("\n"))
         return done
 
     def _start(self, person: Account, *words: str) -> Running:
+        """Start a command that others run beside; what it says is marked as its own."""
         self._announce(person, words)
-        return Running(shown(words), self._stage.start(person, *words), self._screen.statement)
+        show = self._screen.statement
+        return Running(shown(words), self._stage.start(person, *words), lambda line: show(f"{person.subject}| {line}"))
 
     def _json(self, person: Account, *words: str) -> Any:
         """Return what a command prints for programs, without showing it."""

@@ -1,12 +1,12 @@
 """The settings of a target that only PostgreSQL understands."""
 
 import enum
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bastion.policy.document import Duration
 from bastion.protocols.postgres.authentication import Method
 
 
@@ -62,9 +62,9 @@ class Limits(_Section):
     """Bytes of one message, such as a statement, a row or a line of COPY."""
     behind_a_hold: Annotated[int, Field(ge=64 * 1024, le=256 * 1024 * 1024)] = 16 * 1024 * 1024
     """Bytes that a client may send behind a statement that waits for approval."""
-    statement: timedelta | None = None
+    statement: Duration | None = None
     """How long one statement may run (the target's statement_timeout) unless the session sets it otherwise."""
-    idle_in_transaction: timedelta | None = None
+    idle_in_transaction: Duration | None = None
     """How long a transaction may idle (the target's idle_in_transaction_session_timeout), likewise."""
 
     def as_settings(self) -> dict[str, str]:
