@@ -1,8 +1,8 @@
 """Carries one conversation: decode → judge → record → (ask people) → forward, in that order and nowhere else.
 
-On the common path all of it happens inside the callback that the bytes arrived in. What is owed to the client is
-written at the end of the event loop's turn, after the commit that holds the entries before it; what goes to the
-target goes at once when it only reads, and after a sync of the recording when it can change something.
+On the common path all of it happens inside the callback that the bytes arrived in. What is owed to either end is
+written at the end of the event loop's turn, after the commit that holds the entries before it; what can change
+something goes to the target after a sync of the recording.
 """
 
 import asyncio
@@ -147,8 +147,6 @@ class Conversation:
                 self._carry_rarer(effect)
             if self._reason:
                 return
-        if self._target.owed and not (self.needs_sync or self.syncing):
-            self._target.deliver()
 
     def _carry_rarer(self, effect: Effect[Any]) -> None:
         match effect:
@@ -177,8 +175,7 @@ class Conversation:
         port.size += len(data)
         if port.size > _OWED_AT_MOST:
             raise LimitExceeded(f"more than {_OWED_AT_MOST} bytes are owed to the {effect.to.value}")
-        if effect.to is Side.CLIENT or self.needs_sync or self.syncing:
-            self._hub.owe(self)
+        self._hub.owe(self)
 
     def _judge(self, effect: Judge) -> None:
         action, ticket = effect.action, effect.ticket
@@ -296,7 +293,8 @@ class Conversation:
         await asyncio.wait([port.lost for port in (self._target, self._client)], timeout=_LINGER)
         for port in (self._target, self._client):
             port.abort()
-        self.over.set_result(self._reason)
+        if not self.over.done():
+            self.over.set_result(self._reason)
 
 
 class _Port(asyncio.Protocol):

@@ -8,7 +8,7 @@ none is asked to keep it.
 What the gateway guarantees when it carries effects out:
 
 - `Send` to the target happens after every entry noted or judged before it is recorded as durably as its access
-  demands (synced for what can change something, otherwise written before the answer reaches the client).
+  demands: synced for what can change something, otherwise written, so that it survives the gateway's own death.
 - `Send` to the client happens after every entry before it is at least written.
 - `Judge` is answered exactly once, through `ruled` with the same ticket: within the same call on the common path,
   later when people are asked, and then `waiting` comes first.
