@@ -1,5 +1,6 @@
 """Reads SQL text for one database and role: what it does, and what it does to the session."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Final, Generic, TypeVar
@@ -49,7 +50,11 @@ _INDIFFERENT: Final = frozenset({"TransactionStmt", "VariableSetStmt", "Variable
 _VERBS: Final = {"ExplainStmt": "explain", "CopyStmt": "copy"}
 """The verb of a statement that touches nothing with a name; all others are queries."""
 
+_SHORT: Final = 32 * 1024
+"""Longer texts have a parser of their own, so that nobody waits behind them."""
+
 _parser = Parser()
+_patient_parser = Parser()
 
 
 class _Cache(Generic[K, V]):
@@ -59,27 +64,32 @@ class _Cache(Generic[K, V]):
         self._capacity = capacity
         self._size = 0
         self._kept: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
-        found = self._kept.get(key)
-        if found is None:
-            return None
-        self._kept.move_to_end(key)
-        return found[0]
+        with self._lock:
+            found = self._kept.get(key)
+            if found is None:
+                return None
+            self._kept.move_to_end(key)
+            return found[0]
 
     def put(self, key: K, value: V, size: int) -> None:
-        self._kept[key] = (value, size)
-        self._size += size
-        while self._size > self._capacity and self._kept:
-            self._size -= self._kept.popitem(last=False)[1][1]
+        with self._lock:
+            before = self._kept.pop(key, None)
+            self._kept[key] = (value, size)
+            self._size += size - (before[1] if before else 0)
+            while self._size > self._capacity and self._kept:
+                self._size -= self._kept.popitem(last=False)[1][1]
 
 
 class CatalogAnalyst:
-    """Reads SQL against one snapshot of a catalog. Shared by every session of that database and role."""
+    """Reads SQL against one snapshot of a catalog. Shared by every session of that database and role, in any thread."""
 
     def __init__(self, catalog: Catalog, *, cache_bytes: int = _CACHE_BYTES, parser: Parser | None = None) -> None:
         self.catalog = catalog
         self._parser = parser or _parser
+        self._patient = parser or _patient_parser
         self._definitions = CatalogDefinitions(catalog, self._parser)
         self._read: _Cache[tuple[bytes, frozenset[SearchPath], tuple[int, ...]], Reading] = _Cache(cache_bytes)
         self._composed: _Cache[tuple[int, ...], tuple[Reading, tuple[Reading, ...]]] = _Cache(cache_bytes // 4)
@@ -102,7 +112,7 @@ class CatalogAnalyst:
         if fault is not None:
             return _unreadable(text, fault)
         try:
-            raws = self._parser.parse(text)
+            raws = (self._parser if len(text) <= _SHORT else self._patient).parse(text)
             return self._understood(text, raws, paths or frozenset({self.catalog.path}), types)
         except NotParsed as error:
             return _unreadable(text, error.fault)

@@ -3,6 +3,7 @@
 Each is read once for a catalog, when a statement first reaches it. What cannot be read is UNKNOWN, as everywhere.
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ class Definition:
     """Relations it reads by itself, not through others."""
 
 
-_NOTHING = Definition()
+_CIRCULAR = Definition((Resource("construct", "definition that reaches itself", "unknown"),))
 
 
 class CatalogDefinitions:
@@ -36,6 +37,8 @@ class CatalogDefinitions:
         self._catalog = catalog
         self._parser = parser
         self._known: dict[tuple[str, int, str], Definition] = {}
+        self._doing = threading.local()
+        """What the thread that asks is in the middle of reading; nothing unfinished is seen by another."""
 
     def view(self, relation: Relation) -> Definition:
         """Return what reading a view or a materialized view does.
@@ -71,7 +74,17 @@ class CatalogDefinitions:
         known = self._known.get(key)
         if known is not None:
             return known
-        self._known[key] = _NOTHING  # a definition that reaches itself adds nothing
+        doing: set[tuple[str, int, str]] = self._doing.__dict__.setdefault("keys", set())
+        if key in doing:
+            return _CIRCULAR
+        doing.add(key)
+        try:
+            found = self._known[key] = self._fresh(kind, relation, walk)
+        finally:
+            doing.discard(key)
+        return found
+
+    def _fresh(self, kind: str, relation: Relation | None, walk: Callable[[Query, Scope], None]) -> Definition:
         through = relation.full_name if relation else ""
         effects = Effects(privileged=self._catalog.privileged)
         query = Query(self._catalog, DEFINITION_PATHS, self, effects, through)
@@ -88,9 +101,7 @@ class CatalogDefinitions:
         except (NotParsed, ValueError, KeyError, IndexError, TypeError, RecursionError):
             effects.unknown(f"definition of {through or 'a domain'}")
         direct = tuple(t.relation for t in effects.touched() if t.through == through)
-        found = Definition(effects.resources(), frozenset(query.calls.present), direct)
-        self._known[key] = found
-        return found
+        return Definition(effects.resources(), frozenset(query.calls.present), direct)
 
     def _statements(self, query: Query, scope: Scope, text: str) -> None:
         for raw in self._parser.parse(text.encode()):

@@ -10,7 +10,7 @@ from typing import Any, Final
 from bastion.model.action import Access
 from bastion.protocols.postgres.sql import definers, settings
 from bastion.protocols.postgres.sql.parser import Node
-from bastion.protocols.postgres.sql.query import Query, qualified, strings
+from bastion.protocols.postgres.sql.query import Query
 from bastion.protocols.postgres.sql.reading import (
     ChangesCatalog,
     Closes,
@@ -23,6 +23,7 @@ from bastion.protocols.postgres.sql.reading import (
     SetsPath,
 )
 from bastion.protocols.postgres.sql.scope import Scope, Source
+from bastion.protocols.postgres.sql.trees import qualified, strings
 from bastion.protocols.postgres.sql.writes import DataChange
 
 PLACEHOLDER: Final = "statement by name"
