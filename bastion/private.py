@@ -35,12 +35,15 @@ def read(path: Path, at_most: int) -> bytes | None:
         return None
     except OSError as error:
         raise _unusable(path, "a file of our own", error) from error
-    with os.fdopen(fd, "rb") as file:
+    try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise ConfigError(str(path), expected="a file", found="something else")
         _check(path, found, 0o600)
-        content = file.read(at_most + 1)
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            content = file.read(at_most + 1)
+    finally:
+        os.close(fd)
     if len(content) > at_most:
         raise ConfigError(str(path), expected=f"at most {at_most} bytes", found="more")
     return content

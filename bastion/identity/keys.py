@@ -22,6 +22,8 @@ _AFTER_FAILURE = {"none": 2.0, "some": 60.0}
 """Seconds after a failed fetch in which what is known has to do: while no key is known, and while one is."""
 _KEYS_AT_MOST = 64
 _RSA_BITS = 2048
+_CURVES = {"", "P-256", "P-384", "P-521", "Ed25519", "Ed448"}
+"""Those that the algorithms of `claims.ALGORITHMS` sign with; RSA has none."""
 _TYPES: dict[str, type[RSAKey] | type[ECKey] | type[OKPKey]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 
 
@@ -109,7 +111,7 @@ def _key(item: Any) -> SigningKey | None:
     if not isinstance(item, dict) or not isinstance(item.get("kid"), str) or item.get("use", "sig") != "sig":
         return None
     kind = _TYPES.get(str(item.get("kty")))
-    if kind is None or "d" in item or "k" in item:
+    if kind is None or "d" in item or "k" in item or item.get("crv", "") not in _CURVES:
         return None
     try:
         key = kind.import_key(item)

@@ -110,13 +110,16 @@ def _from_file(path: Path) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise CredentialUnavailable(f"{path} cannot be read: {error.strerror}") from None
-    with os.fdopen(fd, "rb") as file:
-        found = os.fstat(file.fileno())
+    try:
+        found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise CredentialUnavailable(f"{path} is not a file")
         if found.st_mode & 0o007:
             raise CredentialUnavailable(f"{path} can be read by everybody on this machine", hint=f"chmod o= {path}")
-        content = file.read(_SIZE_AT_MOST + 1)
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            content = file.read(_SIZE_AT_MOST + 1)
+    finally:
+        os.close(fd)
     if len(content) > _SIZE_AT_MOST:
         raise CredentialUnavailable(f"{path} is larger than {_SIZE_AT_MOST} bytes")
     return _trimmed(content, str(path))

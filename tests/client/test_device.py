@@ -1,4 +1,4 @@
-"""The device grant, by RFC 8628, against answers that are written down: every wait, every refusal, every lost answer."""
+"""The device grant, by RFC 8628, against written answers: every wait, every refusal, every lost answer."""
 
 import base64
 import hashlib

@@ -62,7 +62,7 @@ def token(provider: IdentityProvider, place: Path) -> str:
 
 
 def is_active(provider: IdentityProvider, shown: str) -> bool:
-    return bool(provider.post("/token/introspection", ROBOT, token=shown).json()["active"])
+    return bool(provider.post_as_robot("/token/introspection", token=shown).json()["active"])
 
 
 def kept(place: Path) -> Login:
@@ -191,13 +191,13 @@ async def test_an_id_token_proves_nobody(provider: IdentityProvider, place: Path
 
 
 async def test_a_robot_is_a_machine(provider: IdentityProvider) -> None:
-    given = provider.post("/token", ROBOT, grant_type="client_credentials").json()
+    given = provider.post_as_robot("/token", grant_type="client_credentials").json()
     identity = await proven(provider, given["access_token"])
-    assert (identity.kind, identity.groups) == (Kind.MACHINE, {"robots"})
+    assert (identity.kind, identity.groups) == (Kind.MACHINE, frozenset({"robots"}))
 
 
 async def test_a_token_ends(provider: IdentityProvider) -> None:
-    given = provider.post("/token", ROBOT, grant_type="client_credentials").json()
+    given = provider.post_as_robot("/token", grant_type="client_credentials").json()
     known = verifier(provider)
     await known.verify(given["access_token"])
     provider.sleep(661)
@@ -207,11 +207,11 @@ async def test_a_token_ends(provider: IdentityProvider) -> None:
 
 async def test_new_keys_are_found_and_old_ones_stop_counting(provider: IdentityProvider) -> None:
     known = verifier(provider)
-    before = provider.post("/token", ROBOT, grant_type="client_credentials").json()["access_token"]
+    before = provider.post_as_robot("/token", grant_type="client_credentials").json()["access_token"]
     await known.verify(before)
     provider.rotate()
     provider.sleep(11)
-    after = provider.post("/token", ROBOT, grant_type="client_credentials").json()["access_token"]
+    after = provider.post_as_robot("/token", grant_type="client_credentials").json()["access_token"]
     await known.verify(after)
     known.forget()
     with pytest.raises(TokenRefused):

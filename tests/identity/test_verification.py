@@ -3,6 +3,7 @@
 import base64
 import hmac
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -12,9 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from joserfc import jws, jwt
-from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
+from joserfc.errors import SecurityWarning
+from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey, RSAKey
 
 from bastion.errors import IssuerError
+from bastion.identity.claims import identity
 from bastion.identity.keys import KeyCache, usable
 from bastion.identity.verification import TokenRefused, TokenVerifier
 from bastion.model.identity import Kind
@@ -73,7 +76,7 @@ def claims(**changes: object) -> dict[str, Any]:
     return {name: value for name, value in {**ordinary, **changes}.items() if value is not None}
 
 
-def token(key: Any = RSA, header: dict[str, Any] | None = None, **changes: object) -> str:
+def token(key: Any = RSA, header: Any = None, **changes: object) -> str:
     algorithm = "ES256" if key is EC else "RS256"
     members = {"alg": algorithm, "typ": "at+jwt", "kid": key.kid, **(header or {})}
     registry = jws.JWSRegistry(strict_check_header=False)
@@ -98,8 +101,29 @@ async def refusal(shown: str, clock: Clock | None = None) -> str:
 @pytest.mark.parametrize("key", [RSA, EC])
 async def test_a_good_token_proves_its_subject(key: Any) -> None:
     proven = await verifier().verify(token(key))
-    assert (proven.key, proven.name, proven.groups) == ((nouns.ISSUER, "alice"), "Alice", {"engineers"})
+    assert (proven.key, proven.name, proven.groups) == ((nouns.ISSUER, "alice"), "Alice", frozenset({"engineers"}))
     assert proven.kind is Kind.HUMAN
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "key"),
+    [
+        *((name, RSA) for name in ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")),
+        ("ES256", EC),
+        ("ES384", ECKey.generate_key("P-384", {"kid": "ec384"})),
+        ("ES512", ECKey.generate_key("P-521", {"kid": "ec512"})),
+        ("EdDSA", OKPKey.generate_key("Ed25519", {"kid": "ed"})),
+        ("Ed25519", OKPKey.generate_key("Ed25519", {"kid": "ed"})),
+    ],
+)
+async def test_every_algorithm_on_the_list_works(algorithm: str, key: Any) -> None:
+    issuer = Issuer()
+    issuer.document = {"keys": [key.as_dict(private=False)]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SecurityWarning)
+        header = {"alg": algorithm, "typ": "at+jwt", "kid": key.kid}
+        shown = jwt.encode(header, claims(), key, algorithms=[algorithm])
+    assert (await verifier(issuer=issuer).verify(shown)).subject == "alice"
 
 
 async def test_a_clock_that_is_half_a_minute_off_is_forgiven() -> None:
@@ -300,8 +324,202 @@ def test_keys_that_must_not_verify_are_left_out() -> None:
         RSA.as_dict(private=False) | {"kid": "enc", "use": "enc"},
         RSA.as_dict(private=False) | {"kid": "twice"},
         EC.as_dict(private=False) | {"kid": "twice"},
+        ECKey.generate_key("secp256k1", {"kid": "coin"}).as_dict(private=False),
+        OKPKey.generate_key("X25519", {"kid": "agreement"}).as_dict(private=False),
         {"kty": "RSA", "kid": "broken", "n": "AQAB", "e": "!"},
         "nonsense",
         EC.as_dict(private=False),
     ]
     assert set(usable({"keys": documents})) == {"ec1"}
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(0, 8 * len(GOOD) - 1))
+async def test_any_flipped_bit_refuses(bit: int) -> None:
+    changed = bytearray(GOOD.encode())
+    changed[bit // 8] ^= 1 << bit % 8
+    await refusal(changed.decode("latin-1"))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2), st.sampled_from(["=", "==", "\n", " ", "\t", "%3D", "\0"]), st.booleans())
+async def test_any_other_spelling_of_the_same_token_refuses(part: int, more: str, behind: bool) -> None:
+    parts = GOOD.split(".")
+    parts[part] = parts[part] + more if behind else more + parts[part]
+    await refusal(".".join(parts))
+
+
+async def test_the_same_bytes_in_another_base64_refuse() -> None:
+    header, payload, signature = GOOD.split(".")
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    # 256 bytes leave four bits over in the last character: sixteen spellings of one signature, one of them right.
+    last = alphabet.index(signature[-1])
+    for other in range(last - last % 16, last - last % 16 + 16):
+        if other != last:
+            await refusal(f"{header}.{payload}.{signature[:-1]}{alphabet[other]}")
+    standard = signature.replace("-", "+").replace("_", "/")
+    if standard != signature:
+        await refusal(f"{header}.{payload}.{standard}")
+
+
+async def test_an_ecdsa_signature_in_another_form_refuses() -> None:
+    header, payload, signature = token(EC).split(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    zeros = b"\0" * 64
+    over = (int.from_bytes(raw[:32], "big")).to_bytes(32, "big") + order.to_bytes(32, "big")
+    der = b"\x30\x44\x02\x20" + raw[:32] + b"\x02\x20" + raw[32:]
+    for forged in (zeros, over, der, raw + b"\0", raw[:-1], b""):
+        await refusal(f"{header}.{payload}.{base64.urlsafe_b64encode(forged).rstrip(b'=').decode()}")
+
+
+@pytest.mark.parametrize(("kid", "alg"), [("rs1", "ES256"), ("ec1", "RS256"), ("rs1", "EdDSA"), ("ec1", "ES384")])
+async def test_a_key_of_one_kind_verifies_no_algorithm_of_another(kid: str, alg: str) -> None:
+    _, payload, signature = GOOD.split(".")
+    await refusal(f"{encoded({'alg': alg, 'kid': kid, 'typ': 'at+jwt'})}.{payload}.{signature}")
+
+
+@pytest.mark.parametrize("alg", ["RS384", "PS256", "PS512"])
+async def test_a_key_for_one_algorithm_verifies_no_other(alg: str) -> None:
+    issuer = Issuer()
+    issuer.document = {"keys": [RSA.as_dict(private=False) | {"alg": "RS256"}]}
+    shown = jwt.encode({"alg": alg, "typ": "at+jwt", "kid": "rs1"}, claims(), RSA, algorithms=[alg])
+    with pytest.raises(TokenRefused) as caught:
+        await verifier(issuer=issuer).verify(shown)
+    assert "another algorithm" in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("header", "changes"),
+    [
+        ({"typ": "JWT"}, {"typ": "Bearer", "azp": "bastion-cli", "client_id": None, "scope": "openid", "sid": "s"}),
+        ({"typ": "JWT"}, {"azp": "bastion-cli", "client_id": None, "scp": "access", "ver": "2.0", "oid": "o"}),
+        ({"typ": None}, {"cid": "bastion-cli", "client_id": None, "scp": ["openid"], "uid": "u", "ver": 1}),
+        ({"typ": "at+jwt"}, {"aud": ["bastion", "https://idp.example.com/userinfo"]}),
+        ({"typ": "application/at+jwt"}, {}),
+    ],
+    ids=["keycloak", "entra", "okta", "auth0", "rfc9068"],
+)
+async def test_access_tokens_as_issuers_really_give_them(header: dict[str, Any], changes: dict[str, object]) -> None:
+    assert (await verifier().verify(token(header=header, **changes))).subject == "alice"
+
+
+@pytest.mark.parametrize("member", ["client_id", "azp", "cid", "appid"])
+@pytest.mark.parametrize("client", ["grafana", "", 5, ["bastion-cli"], {"a": 1}])
+async def test_a_token_for_another_client_refuses_however_it_is_named(member: str, client: object) -> None:
+    assert "another client" in await refusal(token(**{"client_id": None, member: client}))
+
+
+async def test_several_audiences_need_a_client() -> None:
+    assert "no client" in await refusal(token(aud=["bastion", "grafana"], client_id=None))
+
+
+async def test_where_audience_and_client_are_one_an_id_token_is_told_from_an_access_token() -> None:
+    same = replace(SETTINGS, audience="bastion-cli")
+    id_token = token(header={"typ": "JWT"}, aud="bastion-cli", client_id=None)
+    with pytest.raises(TokenRefused) as caught:
+        await verifier(settings=same).verify(id_token)
+    assert "ID token" in caught.value.reason
+    for shown in (
+        token(aud="bastion-cli"),
+        token(header={"typ": "JWT"}, aud="bastion-cli", scope="openid"),
+    ):
+        await verifier(settings=same).verify(shown)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({}, Kind.HUMAN),
+        ({"kind": "human"}, Kind.HUMAN),
+        ({"kind": "machine"}, Kind.MACHINE),
+        ({"idtyp": "app"}, Kind.MACHINE),
+        ({"idtyp": "user"}, Kind.HUMAN),
+        ({"client_id": "ci", "kind": "human"}, Kind.MACHINE),
+        ({"client_id": None, "azp": "ci"}, Kind.MACHINE),
+        ({"sub": "bastion-cli"}, Kind.MACHINE),
+    ],
+)
+async def test_what_makes_a_machine(changes: dict[str, object], kind: Kind) -> None:
+    assert (await verifier().verify(token(**changes))).kind is kind
+
+
+@pytest.mark.parametrize("kind", ["robot", "", None, 5, ["machine"]])
+async def test_a_kind_that_is_unknown_refuses(kind: object) -> None:
+    shown = with_payload(lambda text: text[:-1] + f', "kind": {json.dumps(kind)}}}')
+    assert "kind" in await refusal(shown)
+
+
+async def test_a_known_token_is_not_verified_again_for_a_while() -> None:
+    clock, issuer = Clock(), Issuer()
+    prover = verifier(clock, issuer)
+    shown = token(exp=NOW + 7200)
+    await prover.verify(shown)
+    issuer.document = {"keys": []}
+    clock.seconds = 299
+    await prover.verify(shown)
+    assert issuer.asked == 1
+
+
+async def test_a_known_token_stops_counting_soon_after_its_key_was_withdrawn() -> None:
+    clock, issuer = Clock(), Issuer()
+    prover = verifier(clock, issuer)
+    shown = token(exp=NOW + 7200)
+    await prover.verify(shown)
+    issuer.document = {"keys": []}
+    clock.seconds = 601
+    with pytest.raises(TokenRefused):
+        await prover.verify(shown)
+
+
+async def test_forgetting_makes_each_token_prove_itself_anew() -> None:
+    issuer, clock = Issuer(), Clock()
+    prover = verifier(clock, issuer)
+    await prover.verify(token())
+    issuer.document = {"keys": []}
+    clock.seconds = 20
+    with pytest.raises(TokenRefused):
+        await prover.verify(token(header={"kid": "other"}))
+    prover.forget()
+    with pytest.raises(TokenRefused):
+        await prover.verify(token())
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=8,
+    ),
+    st.sampled_from(
+        [
+            "iss",
+            "sub",
+            "aud",
+            "exp",
+            "nbf",
+            "iat",
+            "jti",
+            "name",
+            "groups",
+            "act",
+            "owner",
+            "kind",
+            "azp",
+            "client_id",
+            "typ",
+            "token_use",
+            "scope",
+            "preferred_username",
+        ]
+    ),
+)
+def test_any_claim_of_any_type_gives_an_identity_or_a_refusal(value: object, name: str) -> None:
+    try:
+        proven = identity({"typ": "at+jwt"}, {**claims(), name: value}, SETTINGS, nouns.NOON, "digest")
+    except ValueError:
+        return
+    assert proven.issuer == nouns.ISSUER
+    assert proven.subject.isprintable()
+    assert proven.name.isprintable()

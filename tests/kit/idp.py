@@ -107,9 +107,13 @@ class IdentityProvider:
         with self._browser() as browser:
             return browser.post("/device", data=_hidden(browser.get(address).text)).text
 
-    def post(self, path: str, auth: tuple[str, str] | None = None, **fields: str) -> httpx2.Response:
+    def post(self, path: str, **fields: str) -> httpx2.Response:
         """Return the answer to a form."""
-        return self._http.post(path, data=fields, auth=auth)
+        return self._http.post(path, data=fields)
+
+    def post_as_robot(self, path: str, **fields: str) -> httpx2.Response:
+        """Return the answer to a form that the robot sends."""
+        return self._http.post(path, data=fields, auth=ROBOT)
 
     def _confirmation(self, browser: httpx2.Client, address: str) -> dict[str, str]:
         # The page with the code sends itself; the one that it leads to asks whether it is the person's own.
