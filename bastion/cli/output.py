@@ -9,6 +9,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import IO, Any, TextIO
 
 from bastion.errors import BastionError
@@ -145,6 +146,14 @@ class Output:
 
 
 OUT = Output()
+
+
+def when(moment: object) -> str:
+    """Return a moment in ISO 8601 as people read it: to the second, in UTC."""
+    try:
+        return f"{datetime.fromisoformat(str(moment)).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except ValueError:
+        return str(moment or "")
 
 
 def people_are_here() -> bool:

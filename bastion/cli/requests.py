@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bastion.cli.output import OUT
+from bastion.cli.output import OUT, when
 
 ROW_NAMES = ("ID", "STATE", "LEFT", "WHO", "TARGET", "WHAT")
 Json = Mapping[str, Any]
@@ -33,7 +33,7 @@ def show(request: Json) -> None:
             ("where", _place(request)),
             ("why", request.get("reason") or "(no reason was given)"),
             ("session", request.get("session")),
-            ("asked", request.get("asked")),
+            ("asked", when(request.get("asked"))),
             ("left", left(request.get("remaining_seconds")) if request.get("state") == "waiting" else ""),
         ]
     )
@@ -97,7 +97,9 @@ def argument(value: object) -> str:
 
 def described(resource: Json) -> str:
     """Return what is done to what, in one line."""
-    facts = "; ".join(f"{key}: {_fact(value)}" for key, value in (resource.get("facts") or {}).items())
+    facts = "; ".join(
+        f"{key}: {_fact(value)}" for key, value in (resource.get("facts") or {}).items() if value not in ([], "")
+    )
     said = f"{resource.get('verb')} {resource.get('kind')} {resource.get('name')} ({resource.get('access')})"
     return f"{said} [{facts}]" if facts else said
 
@@ -122,7 +124,7 @@ def _demand(demand: Json) -> str:
 def _vote(vote: Json) -> str:
     did = "approved" if vote.get("approves") else "denied"
     reason = f": {vote['reason']}" if vote.get("reason") else ""
-    return f"{did} by {vote.get('voter')} at {vote.get('at')}{reason}"
+    return f"{did} by {vote.get('voter')} at {when(vote.get('at'))}{reason}"
 
 
 def _impact(preview: object) -> None:

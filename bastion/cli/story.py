@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from bastion.cli.output import OUT
+from bastion.cli.output import OUT, when
 from bastion.cli.requests import argument, person
 
 Json = Mapping[str, Any]
@@ -21,8 +21,8 @@ def tell(session: Json, entries: Iterable[Json]) -> None:
             ("why", session.get("reason")),
             ("from", session.get("peer")),
             ("client", session.get("client")),
-            ("started", session.get("started")),
-            ("ended", session.get("ended") or "still open"),
+            ("started", when(session.get("started"))),
+            ("ended", when(session.get("ended")) or "still open"),
             ("end", session.get("end_reason")),
             ("statements", _counts(session)),
         ]
@@ -51,8 +51,7 @@ def _entry(entry: Json) -> None:
             rule = f" ({data['rule']})" if data.get("rule") else ""
             OUT.line(f"  {at}  {data.get('state')}: {data.get('is')}{rule}{_because(data)}")
         case "finished":
-            rest = ", ".join(f"{name} {_plain(value)}" for name, value in data.items() if name != "ticket")
-            OUT.line(f"  {at}  {rest}")
+            OUT.line(f"  {at}  {_outcome(data)}")
         case "closed":
             OUT.line()
             OUT.line(f"{at}  closed: {data.get('reason')}")
@@ -80,6 +79,14 @@ def _verdict(verdict: Json) -> str:
             return f"held by {', '.join(str(d.get('rule')) for d in verdict.get('demands', ()))}"
         case other:
             return str(other)
+
+
+def _outcome(data: Json) -> str:
+    """Return what came of a statement, as its protocol noted it."""
+    if data.get("sqlstate"):
+        return f"failed ({data['sqlstate']})"
+    shown = {name: value for name, value in data.items() if name != "ticket" and value not in ("", None)}
+    return ", ".join(f"{name} {_plain(value)}" for name, value in shown.items()) or "done"
 
 
 def _because(data: Json) -> str:

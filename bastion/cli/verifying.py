@@ -19,7 +19,8 @@ def verify_store(store: Path | None, key: Path | None, session: str, *, as_json:
     if as_json:
         OUT.data({"ok": True, "key": str(trusted), **asdict(proof), "last_checkpoint": _moment(proof)})
         return
-    OUT.line("every chain is whole and every signature holds")
+    signed = "every signature holds" if proof.checkpoints else "nothing has been signed for yet"
+    OUT.line(f"every chain is whole; {signed}")
     OUT.fields(
         [
             ("sessions", proof.sessions),

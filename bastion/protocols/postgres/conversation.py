@@ -151,7 +151,8 @@ def _rows(result: PGresult) -> Rows:
     cells = [
         [_cell(result.get_value(row, column)) for column in range(result.nfields)] for row in range(result.ntuples)
     ]
-    return Rows(names, types, cells, (result.command_status or b"").decode())
+    tag = (result.command_status or b"").decode()
+    return Rows(names, types, cells, tag, listed=result.status == pq.ExecStatus.TUPLES_OK)
 
 
 def _cell(value: bytes | None) -> str | None:

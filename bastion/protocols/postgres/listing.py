@@ -27,6 +27,8 @@ class Rows:
     types: tuple[int, ...]
     cells: Sequence[Sequence[Cell]]
     tag: str = ""
+    listed: bool = True
+    """Whether these are rows at all, be they without columns, and not the tag of something else alone."""
 
 
 @dataclass(slots=True)
@@ -96,24 +98,33 @@ def _value(cell: Cell, oid: int) -> object:
 
 
 def _aligned(rows: Rows, style: Style) -> Iterator[str]:
-    header = [harmless(name) for name in rows.names]
-    table = [[harmless(cell or "", lines=True).split("\n") for cell in row] for row in rows.cells]
-    widths = [width(name) for name in header]
+    header = [_drawn(name) for name in rows.names]
+    table = [[_drawn(cell or "") for cell in row] for row in rows.cells] if header else []
+    widths = [max(map(width, name)) for name in header]
     for row in table:
         for at, lines in enumerate(row):
             widths[at] = max(widths[at], *map(width, lines))
     if not style.tuples_only:
-        yield "|".join(f" {_centred(n, w)} " for n, w in zip(header, widths, strict=True)) + "\n"
-        yield "+".join("-" * (w + 2) for w in widths) + "\n"
+        yield from _header(header, widths)
+        yield ("+".join("-" * (w + 2) for w in widths) or "--") + "\n"
     for row in table:
         yield from _aligned_row(row, widths, rows.types)
     yield _footer(rows, style)
 
 
+def _header(header: list[list[str]], widths: list[int]) -> Iterator[str]:
+    for number in range(max(map(len, header), default=0)):
+        parts = []
+        for lines, wide in zip(header, widths, strict=True):
+            text = _centred(lines[number] if number < len(lines) else "", wide)
+            parts.append(f" {text}{'+' if number < len(lines) - 1 else ' '}")
+        yield "|".join(parts) + "\n"
+
+
 def _aligned_row(row: list[list[str]], widths: list[int], types: Sequence[int]) -> Iterator[str]:
     """Yield a row, of as many lines as its tallest cell; a plus says that a cell goes on below."""
     last = len(row) - 1
-    for number in range(max(map(len, row), default=1)):
+    for number in range(max(map(len, row))):
         parts = []
         for at, (lines, wide, oid) in enumerate(zip(row, widths, types, strict=True)):
             text = lines[number] if number < len(lines) else ""
@@ -128,19 +139,45 @@ def _aligned_row(row: list[list[str]], widths: list[int], types: Sequence[int]) 
 
 
 def _expanded(rows: Rows, style: Style) -> Iterator[str]:
-    names = [harmless(name) for name in rows.names]
-    wide = max(map(width, names), default=0)
-    if not rows.cells and not style.tuples_only:
+    names = [_drawn(name) for name in rows.names]
+    table = [[_drawn(cell or "") for cell in row] for row in rows.cells]
+    wide = max((width(line) for name in names for line in name), default=0)
+    widest = max((width(line) for row in table for cell in row for line in cell), default=0)
+    if not table and not style.tuples_only:
         yield "(0 rows)\n"
-    for number, row in enumerate(rows.cells, start=1):
+    for number, row in enumerate(table, start=1):
         if not style.tuples_only:
-            yield f"-[ RECORD {number} ]".ljust(wide + 3, "-") + "\n"
+            yield f"-[ RECORD {number} ]".ljust(wide + 3 + widest, "-") + "\n"
+        elif number > 1:
+            yield "\n"
         for name, cell in zip(names, row, strict=True):
-            first, *rest = harmless(cell or "", lines=True).split("\n")
-            yield f"{name}{' ' * (wide - width(name))} | {first}{'+' if rest else ''}\n"
-            for at, line in enumerate(rest):
-                yield f"{' ' * wide} | {line}{'+' if at < len(rest) - 1 else ''}\n"
+            yield from _expanded_field(name, cell, wide, widest)
     yield "\n"
+
+
+def _expanded_field(name: list[str], cell: list[str], wide: int, widest: int) -> Iterator[str]:
+    for at in range(max(len(name), len(cell))):
+        label = name[at] if at < len(name) else ""
+        text = cell[at] if at < len(cell) else ""
+        goes_on = " +"[at < len(name) - 1]
+        more = at < len(cell) - 1
+        shown = text + " " * (widest - width(text)) + "+" if more else text
+        yield f"{label}{' ' * (wide - width(label))}{goes_on}| {shown}\n"
+
+
+def _drawn(text: str) -> list[str]:
+    """Return the lines of a cell as a terminal shows them: nothing acts, and tabs are the spaces they stand for."""
+    return [_untabbed(line) for line in harmless(text, lines=True).split("\n")]
+
+
+def _untabbed(line: str) -> str:
+    if "\t" not in line:
+        return line
+    shown = ""
+    for part in line.split("\t")[:-1]:
+        shown += part
+        shown += " " * (8 - width(shown) % 8)
+    return shown + line.rpartition("\t")[2]
 
 
 def _unaligned(rows: Rows, style: Style) -> Iterator[str]:
@@ -153,7 +190,7 @@ def _unaligned(rows: Rows, style: Style) -> Iterator[str]:
         return
     if not style.tuples_only:
         yield "|".join(map(show, rows.names)) + "\n"
-    for row in rows.cells:
+    for row in rows.cells if rows.names else ():
         yield "|".join(show(cell or "") for cell in row) + "\n"
     if not style.tuples_only:
         yield f"({_count(len(rows.cells))})\n"
@@ -162,7 +199,10 @@ def _unaligned(rows: Rows, style: Style) -> Iterator[str]:
 def _csv(rows: Rows, style: Style) -> Iterator[str]:
     show = str if style.plain else harmless
     table: Iterable[Sequence[Cell]] = rows.cells if style.tuples_only else [rows.names, *rows.cells]
-    for row in table:
+    for number, row in enumerate(table):
+        if not rows.names:
+            yield "" if number or style.tuples_only else "\n"
+            continue
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow([show(cell or "") for cell in row])
         yield line.getvalue()

@@ -49,6 +49,8 @@ class Script:
         self._document: list[dict[str, object]] = []
         self._notices: list[dict[str, object]] = []
         self._copy: list[str] = []
+        self._is_output = False
+        """Whether the data of a COPY was printed, behind which its tag would look like more of it."""
         self._ruling = DONE
         self._depth = 0
         self._where = ""
@@ -166,15 +168,17 @@ class Script:
             copied = {"copied": "".join(self._copy)} if self._copy else {}
             self._copy.clear()
             self._document.append(as_json(rows) | copied)
-        elif rows.names:
+        elif rows.listed:
             for piece in listed(rows, style):
                 self.printer.write(piece)
-        elif rows.tag and not style.tuples_only:
+        elif rows.tag and not self._is_output:
             self.printer.write(rows.tag + "\n")
+        self._is_output = False
 
     def _copied(self, data: bytes) -> None:
         """Print what a COPY sends, as it is to a program."""
         text = data.decode("utf-8", "replace")
+        self._is_output = True
         if self.style.form == "json":
             self._copy.append(text)
         elif self.style.plain:

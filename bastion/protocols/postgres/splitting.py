@@ -69,6 +69,7 @@ class Splitter:
             elif char == "\\":
                 self._pieces.append(line[start:at])
                 found.append(Command(line[at:].strip(), self._line, self.pending))
+                self._pieces.append("\n")
                 return found
             else:
                 at = self._pass_plain(line, at)
