@@ -202,7 +202,7 @@ class PostgresInterceptor(Interceptor[Frames]):
         if answers.failed_run and not self._skipping:
             self._skipping = True
             question = self._question
-            if question is not None and question.held and question.kind != m.QUERY:
+            if question is not None and question.held:
                 yield Withdraw(question.ticket, "the target refused a message before it")
         if self._waits_for == "answers":
             self._waits_for = ""
@@ -523,7 +523,7 @@ class PostgresInterceptor(Interceptor[Frames]):
     def _decided(self, question: _Question) -> int:
         """Carry a ruling out."""
         ruling, self._ruling, self._question = self._ruling, None, None
-        if self._skipping and question.kind != m.QUERY:
+        if self._skipping:
             self._before.append(Note("finished", {"ticket": question.ticket, "tag": "", "rows": 0, "skipped": True}))
             return _DROP
         match ruling:
