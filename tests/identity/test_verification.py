@@ -523,3 +523,8 @@ def test_any_claim_of_any_type_gives_an_identity_or_a_refusal(value: object, nam
     assert proven.issuer == nouns.ISSUER
     assert proven.subject.isprintable()
     assert proven.name.isprintable()
+
+
+async def test_a_reason_for_the_record_is_short_whatever_the_token_holds() -> None:
+    header = {f"member-{n:04}-{'x' * 20}": n for n in range(300)}
+    assert len(await refusal(token(header=header))) < 200
