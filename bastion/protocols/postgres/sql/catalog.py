@@ -178,6 +178,8 @@ class Catalog:
     """What a write evaluates without saying so: defaults, generated columns, checks, indexes."""
     children: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """Partitions and inheriting tables, by parent."""
+    parents: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """The same the other way round."""
 
     def effective(self, path: SearchPath) -> SearchPath:
         """Return where unqualified names other than temporary ones are looked for, in order."""

@@ -65,7 +65,7 @@ class Expressions(ABC):
             return
         stack: list[tuple[str, Any]] = []
         push(stack, node)
-        special, plain = self._special, nodes.PLAIN
+        special, plain, since = self._special, nodes.PLAIN, nodes.SINCE
         while stack:
             kind, body = stack.pop()
             handle = special.get(kind)
@@ -76,6 +76,8 @@ class Expressions(ABC):
             if spec is None:
                 self.effects.unknown(kind)
                 continue
+            if kind in since and self.catalog.version < since[kind]:
+                self.effects.unknown(kind)
             scalars, children = spec
             for field, value in body.items():
                 if field in scalars:
@@ -137,6 +139,8 @@ class Expressions(ABC):
     def _call(self, body: Node, scope: Scope, stack: list[tuple[str, Any]]) -> None:
         self._known("FuncCall", body, nodes.FUNCTION_FIELDS)
         schema, name = qualified(body["funcname"])
+        if name == "extract" and body.get("funcformat") == "COERCE_SQL_SYNTAX" and self.catalog.version < 140000:
+            name = "date_part"  # what EXTRACT stood for until then
         args = body.get("args", [])
         order = body.get("agg_order", [])
         count = len(args) + (len(order) if body.get("agg_within_group") else 0)

@@ -194,6 +194,7 @@ def build(rows: Rows) -> Catalog:
         read_expressions=_grouped([*_spread(rows["policies"]), *rows["virtual"]]),
         write_expressions=writes,
         children=_grouped(rows["children"]),
+        parents=_grouped((child, parent) for parent, child in rows["children"]),
     )
 
 

@@ -92,6 +92,22 @@ PLAIN: Final[dict[str, tuple[frozenset[str], Fields]]] = {
 }
 """Nodes that do nothing but hold others."""
 
+SINCE: Final = {
+    "JsonFuncExpr": 170000,
+    "JsonScalarExpr": 170000,
+    "JsonSerializeExpr": 170000,
+    "JsonParseExpr": 170000,
+    "JsonTable": 170000,
+    "MergeSupportFunc": 170000,
+    "JsonObjectConstructor": 160000,
+    "JsonArrayConstructor": 160000,
+    "JsonObjectAgg": 160000,
+    "JsonArrayAgg": 160000,
+    "JsonIsPredicate": 160000,
+}
+"""From which server version on a node means what it says. To an older server the same text is a call of whatever
+function has that name, or an error."""
+
 BETWEEN: Final[dict[str, tuple[str, ...]]] = {
     "AEXPR_BETWEEN": (">=", "<="),
     "AEXPR_NOT_BETWEEN": ("<", ">"),

@@ -1,6 +1,7 @@
 """Walks FROM: which relations are read, and what else stands where a relation could."""
 
 from bastion.model.action import Access
+from bastion.protocols.postgres.sql import nodes
 from bastion.protocols.postgres.sql.catalog import Catalog, Relation
 from bastion.protocols.postgres.sql.effects import Effects, Touch
 from bastion.protocols.postgres.sql.expressions import Expressions
@@ -77,6 +78,7 @@ class Sources(Expressions):
         if relation.oid in self._followed:
             return touch
         self._followed.add(relation.oid)
+        self.part_of(relation, touch)
         if relation.system:
             return touch
         self.calls.occurs(relation.row_type)
@@ -102,6 +104,15 @@ class Sources(Expressions):
                 if part.kind == "f":
                     self.effects.touch(part, "select", relation.full_name)
                 self._foreign_parts(part)
+
+    def part_of(self, relation: Relation, touch: Touch) -> None:
+        """Note that who touches a partition touches what it is a part of: rules may know only that."""
+        for oid in self.catalog.parents.get(relation.oid, ()):
+            parent = self.catalog.relations_by_oid.get(oid)
+            if parent is not None:
+                whole = self.effects.touch(parent, touch.verb, relation.full_name)
+                whole.columns, whole.facts = touch.columns, touch.facts
+                self.part_of(parent, whole)
 
     def follow(self, definition: Definition) -> None:
         """Take in what a definition of the catalog does."""
@@ -185,6 +196,8 @@ class Sources(Expressions):
             "JsonTable": ("context_item", "pathspec", "passing", "columns", "on_error"),
         }[kind]
         self._known(kind, body, (*fields, "lateral", "alias", "location"))
+        if self.catalog.version < nodes.SINCE.get(kind, 0):
+            self.effects.unknown(kind)
         bodies = {"context_item": "JsonValueExpr", "pathspec": "JsonTablePathSpec", "on_error": "JsonBehavior"}
         for field in fields:
             if field in body:

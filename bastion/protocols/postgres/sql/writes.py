@@ -195,6 +195,7 @@ class DataChange:
             touch.columns.update(relation.columns if columns is None else columns)
             if selectivity.worse(facts.get("where"), touch.facts.get("where")):
                 touch.facts.update(facts)
+            query.part_of(relation, touch)
             self._sets_off(relation, verb, facts)
 
     def _sets_off(self, relation: Relation, verb: str, facts: dict[str, Any]) -> None:

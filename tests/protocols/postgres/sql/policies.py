@@ -38,6 +38,7 @@ POLICIES: dict[str, Rules] = {
     "keys": (*READ, ("allow", clause(verbs="update", where="selective"))),
     "serial": (*READ, ("allow", clause(verbs="insert", access="write"))),
     "nothing_of_orders": (*READ, ("deny", clause(relations="public.orders"))),
+    "nothing_parted": (*DEV, ("allow", clause(access="write")), ("deny", clause(relations="public.parted"))),
     "sql_ro": READ,
     "sql_dev": DEV,
     "sql_super": DEV,

@@ -1,6 +1,8 @@
 """What is understood of a text, and what is remembered of it."""
 
 import string
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -246,6 +248,35 @@ def test_a_text_is_read_once(analyst: CatalogAnalyst) -> None:
     paths = frozenset({analyst.catalog.path})
     assert analyst.read(b"SELECT 42", paths) is analyst.read(b"SELECT 42", paths)
     assert analyst.read(b"SELECT 42", paths) is not analyst.read(b"SELECT 42", frozenset({("scratch",)}))
+
+
+@pytest.mark.parametrize(
+    ("text", "since"),
+    [
+        ("SELECT json_value(jsonb '{}', '$.a')", 170000),
+        ("SELECT json_exists(jsonb '{}', '$.a')", 170000),
+        ("SELECT json_scalar(1)", 170000),
+        ("SELECT * FROM json_table(jsonb '[]', '$' COLUMNS (a int PATH '$')) t", 170000),
+        ("SELECT json_object('a': 1)", 160000),
+        ("SELECT json_array(1, 2)", 160000),
+        ("SELECT extract(year FROM now())", 130000),
+    ],
+)
+def test_new_syntax_is_a_call_of_any_function_to_an_old_server(analyst: CatalogAnalyst, text: str, since: int) -> None:
+    for version in (130000, 150000, 160000, 170000, 180000):
+        reader = CatalogAnalyst(replace(analyst.catalog, version=version))
+        access = read(reader, text).action.access
+        assert access is (Access.READ if version >= since else Access.UNKNOWN), version
+
+
+def test_threads_that_read_at_once_read_the_same(analyst: CatalogAnalyst) -> None:
+    paths = frozenset({analyst.catalog.path})
+    texts = [b"SELECT * FROM v_chain", b"SELECT id FROM with_policy", b"INSERT INTO v_orders VALUES (1)"] * 5
+    for _ in range(5):
+        fresh = CatalogAnalyst(analyst.catalog)
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda text, of=fresh: of.read(text, paths).action, texts))
+        assert [a.digest() for a in found] == [analyst.read(t, paths).action.digest() for t in texts]
 
 
 def test_what_is_remembered_is_bounded(analyst: CatalogAnalyst) -> None:
