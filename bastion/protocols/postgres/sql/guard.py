@@ -47,7 +47,7 @@ def _counted(text: bytes, decoded: str) -> Fault | None:
         tokens = postgast.scan(decoded).tokens
     except postgast.PgQueryError as error:
         return Fault("42601", "syntax error", error.cursorpos)
-    except Exception:
+    except Exception:  # a scanner that fails in any other way has not understood the text
         return Fault("54001", "statement could not be scanned")
     if len(tokens) > MAX_TOKENS:
         return Fault("54000", f"statement has more than {MAX_TOKENS} tokens")

@@ -1,4 +1,4 @@
-"""PostgreSQL's own parser, in a thread of its own with a stack that no statement within our bounds can exhaust.
+"""PostgreSQL's own parser; but for short texts in a thread whose stack no statement within our bounds can exhaust.
 
 The library answers with a JSON tree; reading that is several times faster than its protocol buffers and fails
 cleanly where those fail at some forty levels of nesting. Everything but a clean answer is "not understood".
@@ -19,6 +19,9 @@ Node: TypeAlias = dict[str, Any]
 _STACK_BYTES = 512 * 1024 * 1024
 """Address space, not memory: pages are used only as deep as a statement goes. A chain of operators as long as
 `guard.MAX_BYTES` allows was parsed in a fraction of it."""
+ON_THE_SPOT = 1024
+"""Bytes of text that any thread's stack has room for: the deepest of that length take less than 128 kB, and the
+smallest default is 512. Below this, the way to another thread and back would cost more than the parsing."""
 _LIBRARY = 180004
 """The grammar that the analysis was written against; another one may hold nodes that we would not know to refuse."""
 
@@ -32,7 +35,7 @@ class NotParsed(Exception):
 
 
 class Parser:
-    """Parses one text at a time. The thread starts with the first text and lives as long as the process."""
+    """Parses one long text at a time. Its thread starts with the first and lives as long as the process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,11 +45,14 @@ class Parser:
 
     def parse(self, text: bytes) -> list[Node]:
         """Return the raw statements of `text`, which the guard has let through. Raises `NotParsed`."""
-        with self._lock:
-            if self._thread is None:
-                self._thread = self._started()
-            self._asked.put(text)
-            answer = self._answers.get()
+        if len(text) <= ON_THE_SPOT:
+            answer = _answer(text)
+        else:
+            with self._lock:
+                if self._thread is None:
+                    self._thread = self._started()
+                self._asked.put(text)
+                answer = self._answers.get()
         if isinstance(answer, Fault):
             raise NotParsed(answer)
         return answer
@@ -62,12 +68,14 @@ class Parser:
 
     def _work(self) -> None:
         while True:
-            text = self._asked.get()
-            try:
-                answer = _parsed(text)
-            except Exception:
-                answer = Fault("54001", "statement is too complex to be read")
-            self._answers.put(answer)
+            self._answers.put(_answer(self._asked.get()))
+
+
+def _answer(text: bytes) -> list[Node] | Fault:
+    try:
+        return _parsed(text)
+    except Exception:  # an answer is owed; anything unexpected is "not understood"
+        return Fault("54001", "statement is too complex to be read")
 
 
 def _parsed(text: bytes) -> list[Node] | Fault:

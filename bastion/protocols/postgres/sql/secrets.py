@@ -54,7 +54,7 @@ def struck(text: bytes, spans: Iterable[tuple[int, int]]) -> str:
         tokens = postgast.scan(text.decode()).tokens
         names = postgast.pg_query_pb2.Token.Name
         literals = [(t.start, t.end, names(t.token)) for t in tokens]
-    except Exception:
+    except Exception:  # a text that cannot be scanned is not shown at all
         return UNSHOWN
     ranges = list(spans)
     parts: list[bytes] = []

@@ -1,5 +1,7 @@
 """Deep, long and broken statements end in an answer, never in the death of the process."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -67,3 +69,44 @@ def test_threads_take_turns() -> None:
     for thread in threads:
         thread.join()
     assert found == [0] * 200
+
+
+_SMALL_STACK = """
+import threading
+from bastion.protocols.postgres.sql.parser import ON_THE_SPOT, NotParsed, Parser
+
+def filled(head, middle, tail=""):
+    return head + middle * ((ON_THE_SPOT - len(head) - len(tail)) // len(middle)) + tail
+
+def nested(opening, closing, inner="1"):
+    times = (ON_THE_SPOT - 20) // len(opening + closing)
+    return "SELECT " + opening * times + inner + closing * times
+
+SHAPES = [
+    filled("SELECT 1", "+1"), filled("SELECT 1", "::a"), filled("SELECT ", "- ", "1"), filled("SELECT ", "NOT ", "1"),
+    filled("SELECT 1", " ISNULL"), filled("TABLE a", " UNION TABLE a"), filled("SELECT FROM a", " JOIN a ON b"),
+    filled("SELECT a", "[1]"), filled("SELECT 1", " COLLATE b"), filled("SELECT 1", " AT TIME ZONE b"),
+    nested("(", ")"), nested("f(", ")"), nested("ARRAY[", "]"), nested("(SELECT ", ")"),
+    nested("CASE WHEN ", " THEN a END"), "SELECT * FROM " + nested("(", " CROSS JOIN a)", "a")[7:],
+]
+
+def work():
+    for shape in SHAPES:
+        assert len(shape) <= ON_THE_SPOT
+        try:
+            Parser().parse(shape.encode())
+        except NotParsed:
+            pass
+    print("survived")
+
+threading.stack_size(256 * 1024)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.slow
+def test_what_is_parsed_on_the_spot_needs_half_the_smallest_stack() -> None:
+    ran = subprocess.run([sys.executable, "-c", _SMALL_STACK], capture_output=True, text=True, check=False)
+    assert ran.stdout == "survived\n"
