@@ -108,12 +108,20 @@ class GatewayDoor:
             desk=self._desk,
         )
         self._conversations[session.id] = conversation
+        lifetime = self._limits.session_lifetime
+        # The loop's clock is monotonic: setting the system's clock back lets no session live longer.
+        timer = asyncio.get_running_loop().call_later(
+            lifetime.total_seconds(),
+            conversation.end,
+            AccessRefused(f"the session has lasted {lifetime}, as long as one may", hint="open a new one"),
+        )
         _log.info("session %s at %s has begun", session.id, session.target.name)
         try:
             reason = await conversation.run()
             _log.info("session %s has ended: %s", session.id, visible(reason))
             return reason
         finally:
+            timer.cancel()
             del self._conversations[session.id]
             self._admitted.pop(session.id, None)
 
