@@ -4,7 +4,6 @@ The link of an entry is `Entry.link`'s, computed here without building the entry
 """
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import orjson
@@ -98,15 +97,3 @@ class Chain:
         chunk = Chunk(self._first, len(self._links), packing, small, b"".join(self._links))
         self._first, self._body, self._links, self._unpacked = self.seq + 1, [], [], 0
         return chunk
-
-
-def broken_at(entries: Iterable[tuple[Entry, bytes]], seq: int = 0, link: bytes = GENESIS) -> int | None:
-    """Return the number of the first entry whose link does not follow from those before it, or None.
-
-    `seq` and `link` are those of the entry before the first.
-    """
-    for entry, stored in entries:
-        seq, link = seq + 1, entry.link(link)
-        if entry.seq != seq or link != stored:
-            return seq
-    return None

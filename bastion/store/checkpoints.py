@@ -15,10 +15,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from bastion import private
 from bastion.errors import ConfigError, RecordingError
 
 PRIVATE_KEY = "checkpoint.key"
 PUBLIC_KEY = "checkpoint.pub"
+_KEY_AT_MOST = 4096
 
 
 class Signer:
@@ -26,30 +28,32 @@ class Signer:
 
     def __init__(self, directory: Path) -> None:
         path = directory / PRIVATE_KEY
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            self._key = _private(path)
-        else:
+        content = private.read(path, _KEY_AT_MOST)
+        if content is None:
             self._key = Ed25519PrivateKey.generate()
-            with os.fdopen(fd, "wb") as file:
-                file.write(
-                    self._key.private_bytes(
-                        serialization.Encoding.PEM,
-                        serialization.PrivateFormat.PKCS8,
-                        serialization.NoEncryption(),
-                    )
-                )
-                file.flush()
-                os.fsync(fd)
-        public = directory / PUBLIC_KEY
-        if not public.exists():
-            pem = self._key.public_key().public_bytes(
-                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            encoding, format_ = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+            private.replace(path, self._key.private_bytes(encoding, format_, serialization.NoEncryption()))
+        else:
+            self._key = _private(path, content)
+        self._publish(directory / PUBLIC_KEY)
+
+    def _publish(self, path: Path) -> None:
+        key = self._key.public_key()
+        pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        if not os.path.lexists(path):
+            private.replace(path, pem)
+        elif public_key(path).public_bytes_raw() != key.public_bytes_raw():
+            raise RecordingError(
+                f"{path} does not belong to {PRIVATE_KEY}", hint="one of the two was exchanged; restore the right one"
             )
-            fd = os.open(public, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with os.fdopen(fd, "wb") as file:
-                file.write(pem)
+
+    def check(self, last: tuple[int, str, bytes] | None) -> None:
+        """Raise `RecordingError` if the last checkpoint was signed with another key."""
+        if last is not None and not is_signed(self._key.public_key(), last[1], last[2]):
+            raise RecordingError(
+                f"checkpoint {last[0]} of this store was signed with another key",
+                hint=f"restore {PRIVATE_KEY}, or begin a new store and keep this one for the record",
+            )
 
     def sign(self, body: str) -> bytes:
         """Return the signature of a checkpoint's body."""
@@ -91,11 +95,9 @@ def is_signed(key: Ed25519PublicKey, body: str, signature: bytes) -> bool:
     return True
 
 
-def _private(path: Path) -> Ed25519PrivateKey:
-    if path.stat().st_mode & 0o077:
-        raise RecordingError(f"{path} can be read by others", hint=f"chmod 600 {path}")
+def _private(path: Path, content: bytes) -> Ed25519PrivateKey:
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
+        key = serialization.load_pem_private_key(content, None)
     except ValueError:
         key = None
     if not isinstance(key, Ed25519PrivateKey):

@@ -1,8 +1,18 @@
-"""What proves a row of approvals and policies: an entry in the gateway's chain with the row's digest. Pure."""
+"""What proves a row of sessions, approvals and policies: an entry in the gateway's chain with its digest. Pure."""
 
 import hashlib
 
 import orjson
+
+
+def session_fact(name: str, *row: str | int) -> bytes:
+    """Return the entry for a session that was opened: who, where, why and when, in the order of the table."""
+    return _fact("session", name, *row)
+
+
+def ended_fact(name: str, *row: str | int) -> bytes:
+    """Return the entry for the end of a session: when, why and how much there was, in the order of the table."""
+    return _fact("ended", name, *row)
 
 
 def approval_fact(name: str, session: str, digest: str, policy: str, request: str, asked: int) -> bytes:

@@ -4,7 +4,19 @@ from sqlite_utils import Database, Migrations
 
 migrations = Migrations("bastion")
 
-_APPEND_ONLY = ("chunks", "approvals", "votes", "settlements", "spent", "policies", "checkpoints")
+_APPEND_ONLY = {
+    "chunks": "id = new.id or (session = new.session and first = new.first)",
+    "approvals": "id = new.id",
+    "votes": "id = new.id or (approval = new.approval and issuer = new.issuer and subject = new.subject)",
+    "settlements": "approval = new.approval",
+    "spent": "approval = new.approval",
+    "policies": "version = new.version",
+    "checkpoints": "number = new.number",
+    "sessions": "id = new.id",
+}
+"""Each table with what makes two of its rows the same: `insert or replace` deletes without asking a delete trigger."""
+
+_SESSION_OPENED = "id, issuer, subject, name, kind, actor, target, protocol, labels, reason, peer, client, started"
 
 
 @migrations()
@@ -31,7 +43,7 @@ def m001_recordings(db: Database) -> None:
         ) strict
         """
     )
-    db.execute("create index chunks_by_session on chunks (session, first)")
+    db.execute("create unique index chunks_by_session on chunks (session, first)")
     db.execute(
         "create table approvals (id text primary key, session text not null, digest text not null, "
         "policy text not null, request text not null, asked integer not null) strict"
@@ -51,17 +63,15 @@ def m001_recordings(db: Database) -> None:
         "create table checkpoints (number integer primary key, at integer not null, body text not null, "
         "signature blob not null) strict"
     )
-    for table in _APPEND_ONLY:
-        for verb in ("update", "delete"):
-            db.execute(
-                f"create trigger {table}_no_{verb} before {verb} on {table} "
-                "begin select raise(abort, 'the recording is append-only'); end"
-            )
-    db.execute(
-        "create trigger sessions_no_delete before delete on sessions "
-        "begin select raise(abort, 'the recording is append-only'); end"
-    )
-    db.execute(
-        "create trigger sessions_end_once before update on sessions when old.ended is not null "
-        "begin select raise(abort, 'the recording is append-only'); end"
-    )
+    for table, same in _APPEND_ONLY.items():
+        taken = f"exists (select 1 from {table} where {same})"  # noqa: S608 - only our own words
+        _guard(db, f"{table}_no_replace", f"insert on {table} when {taken}")
+        _guard(db, f"{table}_no_delete", f"delete on {table}")
+        if table != "sessions":
+            _guard(db, f"{table}_no_update", f"update on {table}")
+    _guard(db, "sessions_stay_as_opened", f"update of {_SESSION_OPENED} on sessions")
+    _guard(db, "sessions_end_once", "update on sessions when old.ended is not null")
+
+
+def _guard(db: Database, name: str, before: str) -> None:
+    db.execute(f"create trigger {name} before {before} begin select raise(abort, 'the recording is append-only'); end")

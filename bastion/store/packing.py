@@ -72,7 +72,7 @@ def packed_output(data: bytes) -> bytes:
 
 
 def unpacked_output(data: bytes) -> bytes:
-    """Return the bytes of output that an entry holds; raise `ValueError` for anything `packed_output` did not return."""
+    """Return the bytes of output that an entry holds; raise `ValueError` where `packed_output` did not make it."""
     if not data:
         raise ValueError("an output entry does not say how it is packed")
     return unpacked(data[0], data[1:])

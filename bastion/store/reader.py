@@ -1,9 +1,10 @@
 """Reads recordings, on connections that cannot write."""
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,9 +14,10 @@ import orjson
 
 from bastion.errors import RecordingBroken, RecordingError
 from bastion.model.entry import Entry
+from bastion.store.database import STORE
 from bastion.store.packing import entries, unpacked, unpacked_output
-from bastion.store.writer import STORE
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS = (
     "id, issuer, subject, name, kind, actor, target, protocol, labels, reason, peer, client, started, ended, "
     "end_reason, entries, statements, denied, held, bytes"
@@ -57,7 +59,11 @@ class SessionRow:
 
 
 class Reader:
-    """A read-only view of the store as it was when the reader was opened. A context manager."""
+    """A view of the store that cannot write. A context manager.
+
+    It keeps no snapshot between calls, or else a slow reader would keep the write-ahead log from being emptied. What it
+    reads only grows, so nothing is missed by that.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -65,15 +71,26 @@ class Reader:
     @classmethod
     def open(cls, directory: Path) -> "Reader":
         """Open the store in `directory`; raise `RecordingError` if there is none."""
-        uri = f"file:{quote(str(directory / STORE))}?mode=ro"
+        path = directory / STORE
         try:
-            connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0, check_same_thread=False)
-            connection.execute("pragma query_only = on")
-            connection.execute("begin")
-            connection.execute("select 1 from sessions limit 1").fetchone()
+            return cls(_connected(path))
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CANTOPEN or _has_log(directory):
+                raise RecordingError(f"the store in {directory} cannot be read: {error}") from error
+        try:
+            # A copy on a medium that cannot be written to: nobody else writes it either, so no lock is needed.
+            return cls(_connected(path, "&immutable=1"))
         except sqlite3.Error as error:
             raise RecordingError(f"the store in {directory} cannot be read: {error}") from error
-        return cls(connection)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Hold the store still, as it is now: for who compares one table with another."""
+        self._connection.execute("begin")
+        try:
+            yield self._connection
+        finally:
+            self._connection.execute("rollback")
 
     def __enter__(self) -> "Reader":
         return self
@@ -122,21 +139,29 @@ class Reader:
     def entries(self, session: str, *, after: int = 0, limit: int | None = None) -> Iterator[Entry]:
         """Yield a session's entries in order; raise `RecordingBroken` at one that is unreadable."""
         given = 0
-        chunks = self._rows(
-            "select first, packing, body from chunks where session = ? and first + count > ? order by first",
-            (session, after + 1),
-        )
-        for first, packing, body in chunks:
+        while True:
+            # One chunk a query, so that no statement stays open while the caller is busy with what it was given.
+            chunk = self._connection.execute(
+                "select first, count, packing, body from chunks where session = ? and first + count > ? "
+                "order by first limit 1",
+                (session, after + 1),
+            ).fetchone()
+            if chunk is None:
+                return
+            first, count, packing, body = chunk
             try:
                 found = list(entries(unpacked(packing, body)))
             except ValueError as error:
                 raise RecordingBroken(session, first, f"entry {first} of session {session}: {error}") from None
+            if [entry.seq for entry in found] != list(range(first, first + count)):
+                raise RecordingBroken(session, first, f"the chunk of session {session} at entry {first} was changed")
             for entry in found:
                 if entry.seq > after:
                     if given == limit:
                         return
                     given += 1
                     yield entry
+            after = first + count - 1
 
     def policy(self, version: str) -> str | None:
         """Return the text of a policy, or None."""
@@ -148,7 +173,7 @@ class Reader:
 
 def record(entry: Entry) -> dict[str, object]:
     """Return an entry as JSON values; output is told by its size."""
-    said: object = {"bytes": len(unpacked_output(entry.data))} if entry.kind == "output" else _json(entry.data)
+    said = {"bytes": len(shown(entry).data)} if entry.kind == "output" else _json(entry.data)
     return {"seq": entry.seq, "at": moment(entry.at), "kind": entry.kind, "data": said}
 
 
@@ -156,12 +181,18 @@ def shown(entry: Entry) -> Entry:
     """Return an entry with its output unpacked, as a protocol's transcript reads it."""
     if entry.kind != "output":
         return entry
-    return Entry(entry.seq, entry.at, entry.kind, unpacked_output(entry.data))
+    try:
+        return Entry(entry.seq, entry.at, entry.kind, unpacked_output(entry.data))
+    except ValueError as error:
+        raise RecordingBroken("", entry.seq, f"entry {entry.seq} is not readable as output: {error}") from None
 
 
 def moment(at: int) -> str:
-    """Return microseconds since the epoch in ISO 8601."""
-    return datetime.fromtimestamp(at / 1_000_000, UTC).isoformat()
+    """Return microseconds since the epoch in ISO 8601, or as they are where no date is that far away."""
+    try:
+        return (_EPOCH + timedelta(microseconds=at)).isoformat()
+    except OverflowError:
+        return f"{at} \N{MICRO SIGN}s"
 
 
 def _json(data: bytes) -> object:
@@ -169,3 +200,23 @@ def _json(data: bytes) -> object:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         return {"unreadable": data.hex()}
+
+
+def _connected(path: Path, more: str = "") -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode=ro{more}", uri=True, isolation_level=None, timeout=5.0, check_same_thread=False
+    )
+    try:
+        connection.execute("pragma query_only = on")
+        connection.execute("select 1 from sessions limit 1").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _has_log(directory: Path) -> bool:
+    try:
+        return (directory / f"{STORE}-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False

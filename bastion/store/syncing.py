@@ -5,6 +5,7 @@ appended to is synced, they survive the machine too, and a commit costs its sess
 """
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -54,13 +55,15 @@ class Syncer:
                     self._wake.wait()
                 waiting, self._waiting = self._waiting, []
                 if not waiting and self._ends:
+                    self._failure = self._failure or self._sync()
                     return
             failure = self._failure or self._sync()
             if failure:
                 # A failed sync may have dropped what it could not write: a second one that succeeds proves nothing.
                 self._failure = failure
             for loop, done in waiting:
-                loop.call_soon_threadsafe(_settle, done, failure)
+                with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits any more
+                    loop.call_soon_threadsafe(_settle, done, failure)
 
     def _sync(self) -> str:
         try:

@@ -7,23 +7,23 @@ import stat
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from bastion.errors import BastionError, RecordingError
 from bastion.model.approval import Approval, ApprovalId, State, Vote
-from bastion.store import writer
 from bastion.store.checkpoints import PUBLIC_KEY
+from bastion.store.database import STORE
 from bastion.store.reader import Reader, shown
 from bastion.store.verify import verify
-from bastion.store.writer import GATEWAY, STORE, Recorder
+from bastion.store.writer import GATEWAY, Recorder
 from tests.kit import nouns
 
 
 @pytest.fixture
-async def recorder(tmp_path: Path) -> Iterator[Recorder]:
+async def recorder(tmp_path: Path) -> AsyncIterator[Recorder]:
     opened = Recorder.open(tmp_path, now=lambda: 1_000_000)
     yield opened
     opened.close()
@@ -90,7 +90,7 @@ async def test_everything_is_private_whatever_the_umask(tmp_path: Path) -> None:
 @pytest.mark.parametrize("table", ["chunks", "approvals", "votes", "settlements", "spent", "policies", "checkpoints"])
 async def test_what_was_written_cannot_be_changed_in_place(recorder: Recorder, tmp_path: Path, table: str) -> None:
     recorder.open_session(nouns.session())
-    approve(recorder, nouns.session())
+    approve(recorder)
     recorder.keep_policy("v1", "text")
     recorder.checkpoint()
     recorder.written()
@@ -100,8 +100,10 @@ async def test_what_was_written_cannot_be_changed_in_place(recorder: Recorder, t
             connection.execute(statement)
 
 
-def approve(recorder: Recorder, session: object) -> Approval:
-    approval = Approval(ApprovalId("abc123"), nouns.session(), nouns.action(), nouns.hold(), "v1", "digest", nouns.NOON)
+def approve(recorder: Recorder) -> Approval:
+    session = nouns.session(name="s-9")
+    recorder.open_session(session)
+    approval = Approval(ApprovalId("abc123"), session, nouns.action(), nouns.hold(), "v1", "digest", nouns.NOON)
     vote = Vote(nouns.identity("bob", "dba"), True, "fine", nouns.NOON)
     recorder.asked(approval, "{}")
     recorder.voted(approval, vote)
@@ -111,7 +113,7 @@ def approve(recorder: Recorder, session: object) -> Approval:
 
 
 async def test_an_approval_is_spent_once(recorder: Recorder) -> None:
-    approval = approve(recorder, nouns.session())
+    approval = approve(recorder)
     assert not recorder.spend(approval.id, nouns.NOON)
 
 
@@ -233,4 +235,4 @@ async def reopened(directory: Path) -> None:
 
 
 def test_the_names_of_files_are_stable() -> None:
-    assert (writer.STORE, PUBLIC_KEY) == ("store.db", "checkpoint.pub")
+    assert (STORE, PUBLIC_KEY) == ("store.db", "checkpoint.pub")

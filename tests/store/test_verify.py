@@ -9,9 +9,10 @@ import pytest
 
 from bastion.errors import RecordingBroken
 from bastion.store.checkpoints import PUBLIC_KEY
+from bastion.store.database import STORE
 from bastion.store.packing import PLAIN
 from bastion.store.verify import Proof, verify
-from bastion.store.writer import STORE, Recorder
+from bastion.store.writer import Recorder
 from tests.kit import nouns
 from tests.store.test_recorder import approve
 
@@ -25,8 +26,9 @@ async def store(tmp_path: Path) -> Path:
             recorder.append(name, "judged", b'{"n": %d}' % n)
             recorder.written()
         recorder.close_session(name, "done")
+        recorder.checkpoint()
     recorder.keep_policy("v1", "the policy")
-    approve(recorder, nouns.session())
+    approve(recorder)
     recorder.close()
     return tmp_path
 
@@ -39,6 +41,7 @@ def change(directory: Path, *statements: str) -> None:
     connection = sqlite3.connect(directory / STORE)
     for (name,) in connection.execute("select name from sqlite_master where type = 'trigger'").fetchall():
         connection.execute(f"drop trigger {name}")
+    connection.execute("drop index chunks_by_session")
     for statement in statements:
         assert connection.execute(statement).rowcount > 0, statement
     connection.commit()
@@ -47,7 +50,7 @@ def change(directory: Path, *statements: str) -> None:
 
 def test_an_untouched_store_is_proved(store: Path) -> None:
     found = proof(store)
-    assert (found.sessions, found.unsigned) == (2, 0)
+    assert (found.sessions, found.unsigned) == (3, 0)
     assert found.entries > 10
 
 
@@ -67,6 +70,29 @@ def test_an_untouched_store_is_proved(store: Path) -> None:
         ("delete from votes", "gateway", 0),
         ("delete from spent", "gateway", 0),
         ("update policies set text = 'another'", "gateway", 0),
+        ("update sessions set subject = 'bob' where id = 's-1'", "s-1", 0),
+        ("update sessions set target = 'staging' where id = 's-9'", "s-9", 0),
+        ("update sessions set denied = 7 where id = 's-2'", "s-2", 0),
+        ("update sessions set ended = null where id = 's-2'", "s-2", 0),
+        (
+            "insert into sessions select 's-8', issuer, subject, name, kind, actor, target, protocol, labels, reason, "
+            "peer, client, started, null, null, 0, 0, 0, 0, 0 from sessions where id = 's-1'",
+            "s-8",
+            0,
+        ),
+        (
+            "insert into chunks (session, first, count, packing, body, links) "
+            "select 's-7', first, count, packing, body, links from chunks where session = 's-1'",
+            "s-7",
+            1,
+        ),
+        ("delete from checkpoints where number = 1", "gateway", 0),
+        ("update checkpoints set at = at + 1", "gateway", 0),
+        ("update checkpoints set signature = zeroblob(64)", "gateway", 0),
+        ("update chunks set packing = 1 where session = 's-2' and first = 2", "s-2", 2),
+        ("update chunks set count = 2 where session = 's-2' and first = 2", "s-2", 2),
+        ("delete from settlements", "gateway", 0),
+        ("update spent set at = at + 1", "gateway", 0),
         ("update approvals set request = '[]'", "gateway", 0),
         ("update settlements set state = 'denied'", "gateway", 0),
         ("update checkpoints set body = replace(body, '\"number\":1', '\"number\":1 ')", "gateway", 0),
