@@ -85,7 +85,7 @@ async def _attempt(target: Target, options: PostgresOptions, credential: bytes, 
         await _log_in(reached, target, options, credential)
         check_reported(reached.parameters, target.user)
     except BaseException:
-        dialogue.close()
+        dialogue.abort()
         raise
     return reached
 
@@ -104,7 +104,7 @@ async def _connected(target: Target, options: PostgresOptions, *, encrypt: bool)
     try:
         return dialogue, encrypt and await _encrypt(dialogue, target, options)
     except BaseException:
-        dialogue.close()
+        dialogue.abort()
         raise
 
 

@@ -94,6 +94,10 @@ class Dialogue(asyncio.Protocol):
         """Close the connection once everything written has gone out."""
         self.transport.close()
 
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self.transport.abort()
+
     async def _wait_for(self, size: int) -> bool:
         while len(self._buffer) < size:
             if self._ended:

@@ -97,7 +97,7 @@ class PostgresTranscript:
             if show is not None:
                 try:
                     yield from show(self, data, at, end)
-                except (ProtocolError, error, IndexError) as problem:
+                except (ProtocolError, error, IndexError, ValueError) as problem:
                     yield f"-- a message of type {visible(chr(tag))} cannot be shown ({type(problem).__name__})\n"
             at = end
         self._rest = data[at:]
@@ -129,6 +129,8 @@ class PostgresTranscript:
                 at += size
         if at != end:
             raise ProtocolError("expected the row to end with its last value")
+        if self._rows and len(self._rows[0]) != count:
+            yield from self._laid_out()
         self._rows.append(values)
         if len(self._rows) >= _BATCH:
             yield from self._laid_out()
