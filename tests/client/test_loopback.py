@@ -103,6 +103,19 @@ def test_cancelling_passes(database_gateway: StandIn, address: LoopbackAddress) 
     assert database_gateway.cancels == 1
 
 
+def test_cancelling_at_a_gateway_that_is_gone_is_answered_by_silence(
+    database_gateway: StandIn, address: LoopbackAddress
+) -> None:
+    with psycopg.connect(dsn(address)) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+        (database_gateway.directory / ".s.PGSQL.5432").unlink()
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(10)
+            asking.connect(f"{address.host}/.s.PGSQL.5432")
+            asking.sendall(struct.pack("!IIII", 16, 80877102, 1, 2))
+            assert asking.recv(100) == b""
+
+
 def test_a_tunnel_asks_for_its_password(database_gateway: StandIn, tunnel: LoopbackAddress) -> None:
     with psycopg.connect(dsn(tunnel)) as connection:
         assert connection.execute("select 1").fetchone() == (1,)

@@ -80,7 +80,11 @@ class Loopback:
         if self._seen is None:
             return
         directory, port = self._seen
-        reader, writer = await self._dial(directory, self.socket_name(port))
+        try:
+            reader, writer = await self._dial(directory, self.socket_name(port))
+        except BastionError:
+            # The protocol has no answer to a CancelRequest, not even that it failed.
+            return
         try:
             writer.write(packet)
             await writer.drain()

@@ -5,8 +5,10 @@ and a notice appears the moment it comes, because the one that says that a state
 statement ends.
 """
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,6 +40,7 @@ _TEXTS = (
 )
 _UNKNOWN_OID = 705
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_RED, _END = "\x1b[31m", "\x1b[0m"
 _PROMPT = "{target}\\T> "
 
 
@@ -77,13 +80,27 @@ class Executor(PGExecute):  # type: ignore[misc]  # pgcli has no types
 
     def connect(self, *given: Any, **named: Any) -> None:
         """Connect, or connect again."""
-        super().connect(*given, **named)
+        with _harmless_errors():
+            super().connect(*given, **named)
         self.conn.add_notice_handler(self._noticed)
         for name in _TEXTS:
             self.conn.adapters.register_loader(name, HarmlessLoader)
         # `unknown`, and what psycopg has never heard of, a target's own enumerations among them, load as text too.
         for oid in (_UNKNOWN_OID, 0):
             self.conn.adapters.register_loader(oid, HarmlessLoader)
+
+    def run(
+        self,
+        statement: str,
+        pgspecial: Any = None,
+        exception_formatter: Any = None,
+        on_error_resume: bool = False,
+        explain_mode: bool = False,
+    ) -> Iterator[Any]:
+        """Run statements. What a target's errors say is made harmless before pgcli prints it."""
+        told = exception_formatter and (lambda error: _red(harmless(_plain(exception_formatter(error)), lines=True)))
+        with _harmless_errors():
+            yield from super().run(statement, pgspecial, told, on_error_resume, explain_mode)
 
     def execute_normal_sql(self, split_sql: str) -> tuple[str, Any, Any, str]:
         """Run one statement. pgcli's own collects notices until the statement has ended, which is too late."""
@@ -127,6 +144,24 @@ class Shell(PGCli):  # type: ignore[misc]  # pgcli has no types
         super().echo_via_pager(_drawn(text), color)
 
 
+@contextlib.contextmanager
+def _harmless_errors() -> Iterator[None]:
+    """Replace an error by one of its own class whose words can be printed as they are."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise type(error)(harmless(str(error), lines=True)) from error
+
+
+def _plain(text: str) -> str:
+    """Return what pgcli makes of an error without the colour that it puts around it."""
+    return text.removeprefix(_RED).removesuffix(_END)
+
+
+def _red(text: str) -> str:
+    return f"{_RED}{text}{_END}"
+
+
 def _drawn(text: str) -> str:
     """Return output of pgcli's formatters with every escape but its colours written out."""
     at, parts = 0, []
@@ -153,6 +188,8 @@ def _configure(path: Path, home: Path) -> None:
     main["enable_pager"] = "True"
     main["auto_expand"] = "True"
     main["timing"] = "False"
+    # What was under way when a connection broke may have happened: only the person can know whether to repeat it.
+    main["auto_retry_closed_connection"] = "False"
     main["max_field_width"] = ""
     main["row_limit"] = "0"
     config.filename = os.fspath(path)
