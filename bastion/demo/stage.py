@@ -176,7 +176,9 @@ class Stage:
             if gateway.status is not None or time.monotonic() > deadline:
                 said = (self._place / "gateway.log").read_text(errors="replace").strip()
                 gateway.close()
-                raise GatewayError(f"the demo's gateway did not start: {said[-1000:]}")
+                raise GatewayError(
+                    f"the demo's gateway did not start: {said.splitlines()[-1] if said else 'it says nothing'}"
+                )
             time.sleep(0.02)
         return gateway
 
