@@ -1,5 +1,6 @@
 """The configuration: `bastion.yaml` and the environment, read into values. Nothing else of the gateway reads them."""
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from bastion import paths
 from bastion.errors import ConfigError
 from bastion.model.issuer import IssuerSettings
 from bastion.model.target import CredentialSource, Target
-from bastion.policy.document import ClauseSpec, Duration
+from bastion.policy.document import ClauseSpec
 from bastion.policy.marks import Marked, Problem, Problems, dotted, read
-from bastion.policy.validation import shown, suggestion, validated
+from bastion.policy.schema import Duration
+from bastion.policy.validation import shown, sort_of, suggestion, validated
 from bastion.protocols.contract import ProtocolSpec, installed
 
 _NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
@@ -53,12 +55,16 @@ class IdentityModel(_Model):
 
     @model_validator(mode="after")
     def _reachable_safely(self) -> "IdentityModel":
-        url = urlsplit(self.issuer)
+        # What does not fit is not repeated: an address may carry a password, and this text reaches logs.
+        try:
+            url = urlsplit(self.issuer)
+        except ValueError:
+            raise ValueError("expected an issuer of scheme, host and path, found no such address") from None
+        if not url.hostname or url.query or url.fragment or url.username is not None:
+            raise ValueError("expected an issuer of scheme, host and path, found less or more")
         local = url.hostname in {"127.0.0.1", "::1", "localhost"}
         if url.scheme != "https" and not (url.scheme == "http" and local):
-            raise ValueError(f"expected an issuer with https, found {self.issuer!r}")
-        if not url.hostname or url.query or url.fragment or url.username:
-            raise ValueError(f"expected an issuer of scheme, host and path, found {self.issuer!r}")
+            raise ValueError(f"expected an issuer with https, found {url.scheme or 'no scheme'!r}")
         return self
 
 
@@ -77,10 +83,12 @@ class CredentialModel(_Model):
     @model_validator(mode="after")
     def _one(self) -> "CredentialModel":
         if len(self.model_fields_set) != 1:
-            raise ValueError("expected exactly one of env, file, command or secret")
+            raise ValueError(
+                f"expected exactly one of env, file, command or secret, found {len(self.model_fields_set)}"
+            )
         program = self.command[0] if self.command else self.file
         if program is not None and not program.startswith("/"):
-            raise ValueError(f"expected an absolute path, found {program!r}")
+            raise ValueError("expected an absolute path, found one that is not")
         return self
 
     def source(self) -> CredentialSource:
@@ -140,6 +148,9 @@ class Config:
 
 Limits = LimitsModel
 _KEYS = ("identity", "targets", "policy", "limits")
+_PRIVATE = frozenset({"credential", "address"})
+"""Where people put passwords by mistake; what stands there is not repeated in errors."""
+_HOST = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}(?<![-.])\.?")
 
 
 def load(path: Path, environment: Mapping[str, str]) -> Config:
@@ -155,7 +166,7 @@ def load(path: Path, environment: Mapping[str, str]) -> Config:
     for key in value:
         if key not in _KEYS:
             at = document.place((key,))
-            problems.append(Problem(at, key, "a known key", repr(key), suggestion(key, _KEYS)))
+            problems.append(Problem(at, dotted((key,)), "a known key", repr(key), suggestion(key, _KEYS)))
     identity = _section(IdentityModel, document, "identity", problems)
     limits = _section(LimitsModel, document, "limits", problems) if "limits" in value else LimitsModel()
     targets = _targets(document, problems)
@@ -211,7 +222,7 @@ def _section(model: type[BaseModel], document: Marked, key: str, problems: list[
 def _targets(document: Marked, problems: list[Problem]) -> dict[str, Target]:
     value = document.value.get("targets") if isinstance(document.value, dict) else None
     if not isinstance(value, dict) or not value:
-        problems.append(Problem(document.place(("targets",)), "targets", "a mapping of names", shown(value)))
+        problems.append(Problem(document.place(("targets",)), "targets", "a mapping of names", sort_of(value)))
         return {}
     specs = installed()
     found = {}
@@ -230,7 +241,7 @@ def _target(document: Marked, name: str, specs: Mapping[str, ProtocolSpec], prob
         expected = "a name of lower-case letters, digits, dots, dashes and underscores, at most 63"
         problems.append(Problem(document.place(path), dotted(path), expected, repr(name)))
     if not isinstance(raw, dict):
-        problems.append(Problem(document.place(path), dotted(path), "a mapping", shown(raw)))
+        problems.append(Problem(document.place(path), dotted(path), "a mapping", sort_of(raw)))
         return None
     spec = specs.get(str(raw.get("protocol")))
     if spec is None:
@@ -248,14 +259,17 @@ def _target(document: Marked, name: str, specs: Mapping[str, ProtocolSpec], prob
                 Problem(document.place(at), dotted(at), "a known key", repr(key), suggestion(key, known_keys))
             )
     own = {key: v for key, v in own.items() if key in spec.options.model_fields}
-    model = validated(TargetModel, _with(document, name, common), path, problems)
+    model = validated(TargetModel, _with(document, name, common), path, problems, _PRIVATE)
     options = validated(spec.options, _with(document, name, own), path, problems)
     if model is None or options is None or len(problems) > before:
         return None
     address = _address(model.address, spec.default_port)
     if address is None:
         at = (*path, "address")
-        problems.append(Problem(document.place(at), dotted(at), "host:port with a port from 1 to 65535", model.address))
+        expected = "host, host:port, [address]:port or the absolute path of a directory, with a port from 1 to 65535"
+        problems.append(
+            Problem(document.place(at), dotted(at), expected, "something else", _address_hint(model.address))
+        )
         return None
     return Target(
         name=name,
@@ -276,23 +290,42 @@ def _with(document: Marked, name: str, part: object) -> Marked:
 
 def _address(text: str, default_port: int) -> tuple[str, int] | None:
     """Return host and port of an address, or None if it is not one."""
-    host, colon, port = text.rpartition(":")
     if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
+        host, bracket, rest = text[1:].partition("]")
         colon, port = rest[:1], rest[1:]
-        if rest and colon != ":":
-            return None
-    elif not colon or (text.startswith("/") and not port.isdigit()):
-        host, colon, port = text, "", ""
-    elif ":" in host:
-        return None
-    if not host or any(c.isspace() or ord(c) < 0x21 for c in host):
+        sound = bool(bracket) and _is_ipv6(host) and colon in {"", ":"}
+    elif text.startswith("/"):
+        # Only what can be a port ends the path: a directory may have a colon in its name.
+        match = re.fullmatch(r"(.+?)(?:(:)([0-9]+))?", text)
+        host, colon, port = match.groups("") if match else ("", "", "")
+        sound = bool(host) and host.isprintable()
+    else:
+        host, colon, port = text.partition(":")
+        sound = _HOST.fullmatch(host) is not None
+    if not sound:
         return None
     if not colon:
         return host, default_port
-    if not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= 65535:
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
         return None
     return host, int(port)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _address_hint(text: str) -> str:
+    """Return what may be wrong with an address, without a word of it."""
+    if "://" in text or "@" in text:
+        return "host and port only: the user is a key of its own, and so is the credential"
+    if _is_ipv6(text):
+        return "an IPv6 address goes in brackets"
+    return ""
 
 
 def first(problems: Problems) -> ConfigError:

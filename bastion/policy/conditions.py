@@ -1,12 +1,13 @@
-"""The `when` of a rule: a CEL expression over the identity, the target and the action.
+"""The `when` of a rule: a CEL expression over the identity, the target, the action and one resource of it.
 
-Checked and type-checked at load. At run time an evaluation has three outcomes, and an error is never taken for one of
-the other two: CEL returns errors as values whose text is truthy, so only the value True of type BOOL is a yes.
+Compiled and type-checked at load: every name is declared with its type, so a misspelt one does not compile. At run time
+an evaluation has three outcomes, and an error is never taken for one of the other two: CEL returns errors as values
+whose text is truthy, so only the value True of type BOOL is a yes.
 """
 
-from collections.abc import Mapping
-from datetime import datetime
-from functools import cached_property
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from cel_expr_python import cel
@@ -14,44 +15,91 @@ from cel_expr_python import cel
 from bastion.model.action import Action, Resource
 from bastion.model.identity import Identity
 from bastion.model.target import Target
+from bastion.policy.validation import suggestion
 
-_ENVIRONMENT = None
 _SIZE_AT_MOST = 4096
-_NAMES = ("identity", "target", "action", "resource")
+_ARGUMENTS = "action.arguments"
+_FACTS = "action.facts"
+_OBJECT = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
+
+_STANDING: Mapping[str, tuple[cel.Type, Callable[[Identity, Target], object]]] = {
+    "identity.issuer": (cel.Type.STRING, lambda identity, _: identity.issuer),
+    "identity.subject": (cel.Type.STRING, lambda identity, _: identity.subject),
+    "identity.name": (cel.Type.STRING, lambda identity, _: identity.name),
+    "identity.groups": (cel.Type.List(cel.Type.STRING), lambda identity, _: sorted(identity.groups)),
+    "identity.kind": (cel.Type.STRING, lambda identity, _: str(identity.kind)),
+    "identity.actor": (cel.Type.STRING, lambda identity, _: identity.actor),
+    "identity.owner": (cel.Type.STRING, lambda identity, _: identity.owner),
+    "identity.proven": (cel.Type.TIMESTAMP, lambda identity, _: identity.proven),
+    "target.name": (cel.Type.STRING, lambda _, target: target.name),
+    "target.protocol": (cel.Type.STRING, lambda _, target: target.protocol),
+    "target.labels": (cel.Type.Map(cel.Type.STRING, cel.Type.STRING), lambda _, target: dict(target.labels)),
+}
+"""What stays the same for a whole session."""
+_ASKED: Mapping[str, tuple[cel.Type, Callable[[Action, Resource], object]]] = {
+    "action.verb": (cel.Type.STRING, lambda action, _: action.verb),
+    "action.access": (cel.Type.STRING, lambda action, _: action.access.name.lower()),
+    "action.text": (cel.Type.STRING, lambda action, _: action.text),
+    _FACTS: (_OBJECT, lambda action, _: dict(action.facts)),
+    _ARGUMENTS: (cel.Type.List(cel.Type.DYN), lambda action, _: list(action.arguments)),
+    "resource.kind": (cel.Type.STRING, lambda _, resource: resource.kind),
+    "resource.name": (cel.Type.STRING, lambda _, resource: resource.name),
+    "resource.verb": (cel.Type.STRING, lambda _, resource: resource.verb),
+    "resource.access": (cel.Type.STRING, lambda _, resource: resource.access.name.lower()),
+    "resource.facts": (_OBJECT, lambda _, resource: dict(resource.facts)),
+}
+"""What is asked anew for each resource of each action."""
+_TYPES: Mapping[str, cel.Type] = {
+    **{name: kind for name, (kind, _) in _STANDING.items()},
+    **{name: kind for name, (kind, _) in _ASKED.items()},
+}
+_WITHOUT = (frozenset({_ARGUMENTS, _FACTS}), frozenset({_ARGUMENTS}), frozenset[str]())
+"""What is kept from a condition, most first. What it cannot name it cannot depend on, however it is written."""
+_DIAGNOSIS = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
+_UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
 
 
-def _environment() -> Any:
-    global _ENVIRONMENT
-    if _ENVIRONMENT is None:
-        _ENVIRONMENT = cel.NewEnv(variables=dict.fromkeys(_NAMES, cel.Type.DYN))
-    return _ENVIRONMENT
+class Uncompilable(ValueError):
+    """A text that is not a condition: what was expected of it, what was found, and what may have been meant."""
+
+    def __init__(self, expected: str, found: str, hint: str = "") -> None:
+        super().__init__(f"expected {expected}, found {found}")
+        self.expected = expected
+        self.found = found
+        self.hint = hint
 
 
 class Condition:
-    """One compiled expression. Raises `ValueError` for one that does not compile or cannot be a boolean."""
+    """One compiled expression. Raises `Uncompilable` for one that does not compile or is not a boolean."""
 
     def __init__(self, text: str) -> None:
         if len(text) > _SIZE_AT_MOST:
-            raise ValueError(f"expected at most {_SIZE_AT_MOST} characters, found {len(text)}")
+            raise Uncompilable(f"at most {_SIZE_AT_MOST} characters", str(len(text)))
         self.text = text
-        try:
-            self._expression = _environment().compile(text)
-        except Exception as error:
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(f"expected a CEL expression, found one that does not compile: {said}") from None
+        self._expression, without = _compiled(text)
+        self.uses_arguments = _FACTS not in without
+        """Whether the outcome can differ between two executions of one form."""
         kind = self._expression.return_type()
         if kind not in (cel.Type.BOOL, cel.Type.DYN):
-            raise ValueError(f"expected a condition that is true or false, found one of type {kind.name()}")
+            raise Uncompilable("a condition that is true or false", f"one of type {kind.name()}")
+        # Handing over a value costs more than evaluating. A name whose last word is not in the text cannot be meant;
+        # were that ever wrong, the value would be missing, and the outcome None.
+        meant = {name for name in _TYPES if name not in without and name.rpartition(".")[2] in text}
+        self._standing = [name for name in _STANDING if name in meant]
+        self._asked = [(name, read) for name, (_, read) in _ASKED.items() if name in meant]
+        self._reads_arguments = _ARGUMENTS not in without
 
-    @cached_property
-    def uses_arguments(self) -> bool:
-        """Whether the outcome can differ between two executions of one form."""
-        return "arguments" in self.text or "facts" in self.text
-
-    def holds(self, identity: Identity, target: Target, action: Action, resource: Resource) -> bool | None:
-        """Return what the condition says, or None if it could not be evaluated."""
+    def holds(self, known: Mapping[str, object], action: Action, resource: Resource) -> bool | None:
+        """Return what the condition says, or None if it could not be evaluated. `known` comes from `standing`."""
+        # In a binary format a value has other bytes than its text, so comparing it would compare nothing: whoever asks
+        # would choose the outcome by choosing the format.
+        if self._reads_arguments and any(isinstance(argument, bytes) for argument in action.arguments):
+            return None
         try:
-            value = self._expression.eval(data=_values(identity, target, action, resource))
+            data = {name: known[name] for name in self._standing}
+            for name, read in self._asked:
+                data[name] = read(action, resource)
+            value = self._expression.eval(data=data)
             if value.type() != cel.Type.BOOL:
                 return None
             said = value.value()
@@ -60,35 +108,34 @@ class Condition:
         return said if isinstance(said, bool) else None
 
 
-def _values(identity: Identity, target: Target, action: Action, resource: Resource) -> Mapping[str, object]:
-    return {
-        "identity": {
-            "issuer": identity.issuer,
-            "subject": identity.subject,
-            "name": identity.name,
-            "groups": sorted(identity.groups),
-            "kind": str(identity.kind),
-            "actor": identity.actor,
-            "owner": identity.owner,
-            "proven": _seconds(identity.proven),
-        },
-        "target": {"name": target.name, "protocol": target.protocol, "labels": dict(target.labels)},
-        "action": {
-            "verb": action.verb,
-            "access": action.access.name.lower(),
-            "text": action.text,
-            "arguments": [a.hex() if isinstance(a, bytes) else a for a in action.arguments],
-            "facts": dict(action.facts),
-        },
-        "resource": {
-            "kind": resource.kind,
-            "name": resource.name,
-            "verb": resource.verb,
-            "access": resource.access.name.lower(),
-            "facts": dict(resource.facts),
-        },
-    }
+def standing(identity: Identity, target: Target) -> Mapping[str, object]:
+    """Return what conditions may know of an identity at a target."""
+    return {name: read(identity, target) for name, (_, read) in _STANDING.items()}
 
 
-def _seconds(moment: datetime) -> int:
-    return int(moment.timestamp())
+@cache
+def _environment(without: frozenset[str]) -> Any:
+    return cel.NewEnv(variables={name: kind for name, kind in _TYPES.items() if name not in without})
+
+
+def _compiled(text: str) -> tuple[Any, frozenset[str]]:
+    """Return the expression, and the names it was compiled without: as many as it can do without."""
+    failure = ""
+    for without in _WITHOUT:
+        try:
+            return _environment(without).compile(text), without
+        except Exception as error:  # the engine has no class of its own for this
+            failure = str(error)
+    raise _diagnosed(failure)
+
+
+def _diagnosed(failure: str) -> Uncompilable:
+    expected = "a condition in CEL"
+    match = _DIAGNOSIS.search(failure)
+    if match is None:
+        return Uncompilable(expected, "one that does not compile")
+    line, column, said = match.groups()
+    said = said.removesuffix(" [INVALID_ARGUMENT]").removesuffix(" (in container '')")
+    unknown = _UNDECLARED.search(said)
+    hint = suggestion(unknown[1], _TYPES) if unknown else ""
+    return Uncompilable(expected, f"{said} (line {line}, column {column} of it)", hint)

@@ -1,116 +1,24 @@
-"""The policy as it is written: rules with a name, an effect, who, where, what and when; checked whole at load.
+"""The policy, loaded: rules with a name, an effect, who, where, what and when; checked whole.
 
 A policy that does not load is never a weaker one: `load` returns a whole policy or raises `Problems`. A rule that
 could never match is a mistake too, because its author believes that it does something.
 """
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from bastion.model.identity import Kind
 from bastion.model.target import Target
-from bastion.policy.conditions import Condition
+from bastion.policy.conditions import Condition, Uncompilable
 from bastion.policy.marks import Marked, Path, Place, Problem, Problems, dotted, read
+from bastion.policy.schema import ApprovalModel, AuditorsModel, RuleModel, WhereModel, WhoModel
 from bastion.policy.validation import shown, suggestion, validated
 from bastion.protocols.contract import Clause
-
-_DURATION = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_LONGEST_WAIT = timedelta(days=7)
-_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
-
-
-def _several(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-
-
-def _duration(value: Any) -> Any:
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f"expected a duration such as 90s, 15m, 2h or 1d, found {shown(value)}")
-    length = timedelta(**{_UNITS[match[2]]: int(match[1])})
-    if length > _LONGEST_WAIT:
-        raise ValueError(f"expected at most 7d, found {value!r}")
-    return length
-
-
-Strings = Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
-
-
-class WhoModel(_Model):
-    """Whom a rule speaks of: an identity that satisfies every member given."""
-
-    groups: Strings | None = None
-    """Groups, of which the identity is in at least one."""
-    subjects: Strings | None = None
-    """Subjects, as the issuer names them."""
-    kind: Literal["human", "machine"] | None = None
-    """Whether a person or a machine is meant."""
-    actor: Strings | None = None
-    """Agents that act for the subject, as the token names them."""
-
-
-class WhereModel(_Model):
-    """Where a rule applies: targets that satisfy every member given."""
-
-    targets: Strings | None = None
-    """Targets by name."""
-    labels: dict[str, str] | None = None
-    """Labels that the target has, with these values."""
-
-
-class ApprovalModel(_Model):
-    """What a rule that holds waits for."""
-
-    by: Strings
-    """Groups whose members may approve."""
-    votes: int = Field(default=1, ge=1, le=16)
-    """How many different people have to approve."""
-    expires: Duration = timedelta(minutes=15)
-    """How long a request waits, such as 15m."""
-    owner_may_approve: bool = False
-    """Whether the owner of a machine identity may approve what it asks."""
-
-
-class RuleModel(_Model):
-    """One rule. Beside these keys it may have one clause of a protocol, such as `sql`."""
-
-    name: str = Field(pattern=_NAME)
-    """Its name: what a denial names, and what the record keeps."""
-    effect: Literal["allow", "hold", "deny"]
-    """What it does where it matches: deny beats hold beats allow, and what nothing allows is denied."""
-    who: WhoModel = WhoModel()
-    """Whom it speaks of; everybody if left out."""
-    where: WhereModel = WhereModel()
-    """Where it applies; everywhere if left out."""
-    anything: Literal[True] | None = None
-    """Says, for a rule that allows or holds without a clause, that every action is meant."""
-    when: str | None = None
-    """A condition in CEL over `identity`, `target`, `action` and `resource`."""
-    approval: ApprovalModel | None = None
-    """Who approves; for rules that hold, and only for them."""
-    reason: str = Field(default="", max_length=500)
-    """Why, in words for the person who is told."""
-
-
-class AuditorsModel(_Model):
-    """Who may read every recording. Everybody may read their own."""
-
-    groups: Strings
-    """Groups whose members are auditors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +68,9 @@ def load(path: FilePath, clauses: Mapping[str, ClauseSpec], targets: Mapping[str
 
     Raises `Problems` with everything that is wrong with it, and `OSError` when it cannot be read.
     """
-    files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
     problems: list[Problem] = []
     documents: list[Marked] = []
-    if not files:
-        problems.append(Problem(Place(str(path), 1, 1), "", "at least one *.yaml in this directory", "none"))
+    files = _files(path, problems) if path.is_dir() else [path]
     for file in files:
         try:
             documents.append(read(file.read_bytes(), str(file)))
@@ -179,6 +85,22 @@ def load(path: FilePath, clauses: Mapping[str, ClauseSpec], targets: Mapping[str
         raise Problems(problems)
     text = _canonical(documents)
     return Policy(tuple(rules), frozenset(auditors), hashlib.sha256(text.encode()).hexdigest(), text)
+
+
+def _files(directory: FilePath, problems: list[Problem]) -> list[FilePath]:
+    """Return the files of a policy directory. What looks like a part of it and would be passed over is a mistake.
+
+    Hidden files are left aside: editors keep their locks and copies there.
+    """
+    seen = sorted(p for p in directory.iterdir() if not p.name.startswith("."))
+    for path in seen:
+        if path.suffix != ".yaml" and (path.is_dir() or path.suffix.lower() in {".yml", ".yaml"}):
+            found = "a directory" if path.is_dir() else f"{path.suffix!r}"
+            problems.append(Problem(Place(str(path), 1, 1), "", "a policy file named *.yaml", found))
+    files = [path for path in seen if path.suffix == ".yaml"]
+    if not files:
+        problems.append(Problem(Place(str(directory), 1, 1), "", "at least one *.yaml in this directory", "none"))
+    return files
 
 
 def _canonical(documents: list[Marked]) -> str:
@@ -199,10 +121,14 @@ def _document(
         problems.append(Problem(document.place(()), "", "a mapping with version and rules", shown(value)))
         return
     problems.extend(
-        Problem(document.place((key,)), key, "version, rules or auditors", repr(key), suggestion(key, known))
+        Problem(document.place((key,)), dotted((key,)), "version, rules or auditors", repr(key), suggestion(key, known))
         for key in value
-        if key not in known
+        if key not in known and key != "masks"
     )
+    if "masks" in value:
+        at = document.place(("masks",))
+        hint = "deny the columns, or name in the rules that allow only the others"
+        problems.append(Problem(at, "masks", "only what the targets can honour", "masks, which none of them can", hint))
     if value.get("version") != 1 or isinstance(value.get("version"), bool):
         problems.append(Problem(document.place(("version",)), "version", "1", shown(value.get("version"))))
     if "auditors" in value and (model := validated(AuditorsModel, document, ("auditors",), problems)) is not None:
@@ -249,16 +175,19 @@ def _rule(
         return None
     condition = _condition(model, document, path, problems)
     _check_shape(model, clause, document, path, problems)
+    # Not given is everybody and everywhere; given and empty has been refused above.
+    who = model.who or WhoModel.model_construct()
+    where = model.where or WhereModel.model_construct()
     rule = Rule(
         name=model.name,
         effect=model.effect,
         place=place,
-        groups=_set(model.who.groups),
-        subjects=_set(model.who.subjects),
-        kind=Kind(model.who.kind) if model.who.kind else None,
-        actors=_set(model.who.actor),
-        targets=_set(model.where.targets),
-        labels=dict(model.where.labels or {}),
+        groups=_set(who.groups),
+        subjects=_set(who.subjects),
+        kind=Kind(who.kind) if who.kind else None,
+        actors=_set(who.actor),
+        targets=_set(where.targets),
+        labels=dict(where.labels or {}),
         clause_name=named[0] if named else "",
         clause=clause,
         protocols=clauses[named[0]].protocols if named else None,
@@ -266,7 +195,7 @@ def _rule(
         approval=model.approval,
         reason=model.reason,
     )
-    _check_reach(rule, targets, document, path, problems)
+    _check_reach(rule, where.targets or (), targets, document, path, problems)
     return rule if len(problems) == before else None
 
 
@@ -289,10 +218,9 @@ def _condition(model: RuleModel, document: Marked, path: Path, problems: list[Pr
         return None
     try:
         return Condition(model.when)
-    except ValueError as error:
-        expected, _, found = str(error).partition(", found ")
+    except Uncompilable as error:
         at = (*path, "when")
-        problems.append(Problem(document.place(at), dotted(at), expected.removeprefix("expected "), found))
+        problems.append(Problem(document.place(at), dotted(at), error.expected, error.found, error.hint))
         return None
 
 
@@ -318,30 +246,35 @@ def _check_shape(
                 "write `anything: true` if every action is meant",
             )
         )
+    if model.approval and model.approval.owner_may_approve and model.who and model.who.kind == "human":
+        at = (*path, "approval", "owner_may_approve")
+        problems.append(Problem(document.place(at), dotted(at), "it only where machines are meant", "'kind: human'"))
     if model.anything and clause is not None:
         at = (*path, "anything")
         problems.append(Problem(document.place(at), dotted(at), "either a clause or `anything`", "both"))
 
 
 def _check_reach(
-    rule: Rule, targets: Mapping[str, Target], document: Marked, path: Path, problems: list[Problem]
+    rule: Rule,
+    names: tuple[str, ...],
+    targets: Mapping[str, Target],
+    document: Marked,
+    path: Path,
+    problems: list[Problem],
 ) -> None:
-    """Check that a rule can match somewhere."""
+    """Check that a rule can match somewhere. `names` are its targets in the order they are written in."""
     at = (*path, "where")
-    for name in sorted(rule.targets or ()):
-        if name not in targets:
-            problems.append(
-                Problem(
-                    document.place(at),
-                    dotted((*at, "targets")),
-                    "a target that is configured",
-                    repr(name),
-                    suggestion(name, targets),
-                )
-            )
-            return
+    unknown = [(i, name) for i, name in enumerate(names) if name not in targets]
+    for index, name in unknown:
+        item = (*at, "targets", index)
+        expected = "a target that is configured"
+        problems.append(
+            Problem(document.place(item), dotted(item[:-1]), expected, repr(name), suggestion(name, targets))
+        )
+    if unknown:
+        return
     here = [t for t in targets.values() if at_target(rule, t)]
-    if targets and not here:
+    if not here:
         problems.append(Problem(document.place(at), dotted(at), "at least one target that fits", "none"))
     elif rule.protocols is not None and here and all(t.protocol not in rule.protocols for t in here):
         place = document.place((*path, rule.clause_name))

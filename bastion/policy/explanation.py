@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bastion.model.action import Action
+from bastion.model.action import Access, Action
 from bastion.model.identity import Identity
 from bastion.model.target import Target
 from bastion.model.verdict import Allow, Deny, Hold, Verdict
@@ -49,24 +49,37 @@ def explain(policy: Policy, identity: Identity, target: Target, action: Action) 
             deciding = {name}
         case Hold(demands=demands):
             deciding = {d.rule for d in demands}
-    rules = tuple(_explained(r, judge, identity, target, action, r.name in deciding) for r in policy.rules)
-    return Explanation(verdict, rules)
+    other = "but another rule decided" if deciding & {r.name for r in policy.rules} else "but not all that it does"
+    rules = []
+    for rule in policy.rules:
+        decided = rule.name in deciding
+        why = misses(rule, identity, target) or _part(rule, judge, action, "" if decided else f", {other}")
+        rules.append(RuleExplanation(rule.name, rule.effect, decided, why, str(rule.place)))
+    return Explanation(verdict, tuple(rules))
 
 
-def _explained(
-    rule: Rule, judge: Judge, identity: Identity, target: Target, action: Action, decided: bool
-) -> RuleExplanation:
-    why = misses(rule, identity, target) or _part(rule, judge, action, decided)
-    return RuleExplanation(rule.name, rule.effect, decided, why, str(rule.place))
-
-
-def _part(rule: Rule, judge: Judge, action: Action, decided: bool) -> str:
-    test = judge.covers if rule.effect == "allow" else judge.matches
-    fitting = [r for r in action.resources if test(rule, action, r)]
-    if not fitting:
-        said = "nothing it does" if rule.when is None else "nothing it does, or its condition does not hold"
-        return f"{rule.clause_name or 'when'}: matches {said}"
+def _part(rule: Rule, judge: Judge, action: Action, rest: str) -> str:
+    """Return what a rule that bears on identity and target says of the action's resources."""
+    permits = rule.effect == "allow"
+    try:
+        fitting = [r for r in action.resources if (judge.covers if permits else judge.matches)(rule, action, r)]
+        if not fitting:
+            return _missed(rule, judge, action)
+    except Exception:  # the judge has denied for the same reason; here it is only told
+        return f"{rule.clause_name or 'when'}: could not be evaluated"
     told = ", ".join(dict.fromkeys(described(r) for r in fitting))
-    if decided:
-        return f"matches {told}"
-    return f"matches {told}, but another rule decided"
+    return f"matches {told}{rest}"
+
+
+def _missed(rule: Rule, judge: Judge, action: Action) -> str:
+    """Return why a rule fits none of the resources: its clause, its condition, or what is not understood."""
+    if rule.clause is not None:
+        spoken = [r for r in action.resources if rule.clause.matches(action, r)]
+        if not spoken:
+            return f"{rule.clause_name}: matches nothing it does"
+        if not any(rule.clause.covers(action, r) for r in spoken):
+            return f"{rule.clause_name}: matches only a part of {described(spoken[0])}"
+    outcomes = {judge.condition(rule, action, r) for r in action.resources}
+    if True in outcomes and any(r.access is Access.UNKNOWN for r in action.resources):
+        return "without a clause it allows nothing that is not understood"
+    return "when: could not be evaluated" if None in outcomes else "when: does not hold"

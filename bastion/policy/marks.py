@@ -1,7 +1,11 @@
 """Reads YAML so that every value knows its place, and nothing about it is guessed.
 
-Refused: duplicate keys, aliases, merge keys, tags, several documents, and files that are too large or too deep.
+Refused: duplicate keys, aliases, merge keys, tags, several documents, keys without a value, and files that are too
+large or too deep. A key without a value could otherwise read as "no restriction", and a file that does not end with a
+line end as a whole one; where a file was cut exactly at the end of a line, nothing here can tell.
 Numbers and booleans are read by YAML 1.2's core rules, so that `no`, `on` and `12:30` stay the words they look like.
+
+What a problem says of a file's content never includes a value: it may be a secret that was put in the wrong place.
 """
 
 import re
@@ -10,12 +14,15 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from bastion.model.text import visible
+
 Path: TypeAlias = tuple[str | int, ...]
 
 _SIZE_AT_MOST = 4 * 1024 * 1024
 _DEPTH_AT_MOST = 32
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]+")
+_QUOTES = "text that begins with *, & or ! goes in quotes"
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
@@ -76,13 +83,15 @@ def read(text: bytes, file: str) -> Marked:
     try:
         decoded = text.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = text.count(b"\n", 0, error.start) + 1
-        raise Problems([Problem(Place(file, line, 1), "", "UTF-8", f"byte 0x{text[error.start]:02x}")]) from None
+        before = text[: error.start].decode("utf-8")
+        place = Place(file, before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1)
+        raise Problems([Problem(place, "", "UTF-8", f"byte 0x{text[error.start]:02x}")]) from None
     problems: list[Problem] = []
     marked = Marked(None, {(): start})
     try:
         _check_events(decoded, file, problems)
         if not problems:
+            _check_end(decoded, file, problems)
             node = yaml.compose(decoded, Loader=yaml.CSafeLoader)
             if node is not None:
                 marked.value = _value(node, (), file, marked, problems)
@@ -99,6 +108,14 @@ def read(text: bytes, file: str) -> Marked:
     return marked
 
 
+def _check_end(text: str, file: str, problems: list[Problem]) -> None:
+    if text and not text.endswith("\n"):
+        last = text.rpartition("\n")[2]
+        place = Place(file, text.count("\n") + 1, len(last) + 1)
+        hint = "write one at the end; if there was one, the file has been cut"
+        problems.append(Problem(place, "", "a line end", "the end of the file", hint))
+
+
 def _check_events(text: str, file: str, problems: list[Problem]) -> None:
     """Refuse, before anything is built, what could make a small file large or deep."""
     depth = documents = 0
@@ -106,7 +123,7 @@ def _check_events(text: str, file: str, problems: list[Problem]) -> None:
         mark = event.start_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
         if isinstance(event, yaml.AliasEvent):
-            problems.append(Problem(place, "", "the value itself", f"the alias *{event.anchor}"))
+            problems.append(Problem(place, "", "the value itself", "an alias", _QUOTES))
         elif isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _DEPTH_AT_MOST:
@@ -120,7 +137,7 @@ def _check_events(text: str, file: str, problems: list[Problem]) -> None:
                 problems.append(Problem(place, "", "one document", "a second one"))
         tag = getattr(event, "tag", None)
         if tag is not None:
-            problems.append(Problem(place, "", "a plain value", f"the tag {tag}"))
+            problems.append(Problem(place, "", "a plain value", "a tag", _QUOTES))
 
 
 def _value(node: yaml.Node, path: Path, file: str, marked: Marked, problems: list[Problem]) -> Any:
@@ -128,10 +145,17 @@ def _value(node: yaml.Node, path: Path, file: str, marked: Marked, problems: lis
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, path, file, marked, problems)
     if isinstance(node, yaml.SequenceNode):
-        return [_value(item, (*path, i), file, marked, problems) for i, item in enumerate(node.value)]
+        return [_item(item, (*path, i), file, marked, problems) for i, item in enumerate(node.value)]
     if not isinstance(node, yaml.ScalarNode):
         raise AssertionError("YAML has no other nodes")
     return _scalar(node)
+
+
+def _item(node: yaml.Node, path: Path, file: str, marked: Marked, problems: list[Problem]) -> Any:
+    value = _value(node, path, file, marked, problems)
+    if value is None:
+        problems.append(Problem(marked.place(path), dotted(path), "a value", "nothing", "leave out what is not meant"))
+    return value
 
 
 def _mapping(node: yaml.MappingNode, path: Path, file: str, marked: Marked, problems: list[Problem]) -> dict[str, Any]:
@@ -150,6 +174,8 @@ def _mapping(node: yaml.MappingNode, path: Path, file: str, marked: Marked, prob
             continue
         found[key] = _value(value_node, (*path, key), file, marked, problems)
         marked.places[(*path, key)] = place
+        if found[key] is None:
+            problems.append(Problem(place, dotted((*path, key)), "a value", "nothing", "leave out what is not meant"))
     return found
 
 
@@ -167,5 +193,5 @@ def _scalar(node: yaml.ScalarNode) -> Any:
 
 
 def dotted(path: Path) -> str:
-    """Return a path as people write it."""
-    return ".".join(map(str, path))
+    """Return a path as people write it, with nothing in it that could act on a terminal."""
+    return ".".join(visible(str(step)) for step in path)

@@ -22,13 +22,22 @@ _EXPECTED = {
 }
 
 
-def validated(model: type[BaseModel], marked: Marked, path: Path, problems: list[Problem]) -> Any:
-    """Return the part of `marked` at `path` as a `model`, or None with what is wrong added to `problems`."""
+def validated(
+    model: type[BaseModel],
+    marked: Marked,
+    path: Path,
+    problems: list[Problem],
+    private: frozenset[str] = frozenset(),
+) -> Any:
+    """Return the part of `marked` at `path` as a `model`, or None with what is wrong added to `problems`.
+
+    Of what stands under a key in `private` a problem names the type alone.
+    """
     value = at(marked.value, path)
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        problems.extend(_problem(details, marked, path, model) for details in error.errors())
+        problems.extend(_problem(details, marked, path, model, private) for details in error.errors())
         return None
 
 
@@ -55,16 +64,29 @@ def shown(value: object) -> str:
             return text if len(text) <= 60 else f"{text[:57]}…"
 
 
+def sort_of(value: object) -> str:
+    """Return what kind of value something is, for an error message that must not repeat it."""
+    match value:
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case _:
+            return shown(value)
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return what a misspelt word may have meant, as a hint, or an empty string."""
     close = difflib.get_close_matches(word, list(known), 1)
     return f"did you mean {close[0]!r}?" if close else ""
 
 
-def _problem(details: Any, marked: Marked, path: Path, model: type[BaseModel]) -> Problem:
+def _problem(details: Any, marked: Marked, path: Path, model: type[BaseModel], private: frozenset[str]) -> Problem:
     location: Path = (*path, *_followed(at(marked.value, path), details["loc"]))
     kind = details["type"]
-    found = shown(details["input"])
+    found = sort_of(details["input"]) if private.intersection(location) else shown(details["input"])
     hint = ""
     if kind == "extra_forbidden":
         known = _fields_at(model, details["loc"][:-1])
@@ -76,7 +98,7 @@ def _problem(details: Any, marked: Marked, path: Path, model: type[BaseModel]) -
         expected = f"{location[-1]!r} to be given"
         return Problem(marked.place(location), dotted(location), expected, found)
     if kind in {"literal_error", "enum"}:
-        expected = str(details["ctx"]["expected"])
+        expected = str(details["ctx"]["expected"]).replace("True", "true").replace("False", "false")
         hint = suggestion(str(details["input"]), expected.replace("'", "").replace(" or ", ", ").split(", "))
     elif kind == "value_error":
         message = str(details["ctx"]["error"])

@@ -1,6 +1,7 @@
 """The policy: order never matters, nothing means allow by accident, and mistakes are told with their place."""
 
-import itertools
+import time
+import timeit
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -126,37 +127,6 @@ def test_a_rule_that_breaks_denies(tmp_path: Path) -> None:
     assert verdict(text, tmp_path, asks("select")) == Deny("bastion:error", "the policy could not be evaluated")
 
 
-@pytest.mark.parametrize(
-    ("rule", "allowed"),
-    [
-        ("effect: allow, when: 'identity.nonsense == 1'", False),
-        ("effect: allow, when: 'identity.nonsense'", False),
-        ("effect: allow, when: '1 / 0 == 1'", False),
-        ("effect: allow, when: identity.name", False),
-        ("effect: allow, when: 'identity.name == \"Alice\"'", True),
-        ('effect: allow, when: \'"engineers" in identity.groups && target.labels.env == "prod"\'', True),
-    ],
-)
-def test_only_true_is_true(tmp_path: Path, rule: str, allowed: bool) -> None:
-    text = "version: 1\nrules:\n  - {name: r, " + rule + "}\n"
-    assert isinstance(verdict(text, tmp_path, asks("select")), Allow) == allowed
-
-
-def test_a_condition_that_cannot_be_evaluated_still_denies(tmp_path: Path) -> None:
-    text = RULES + "  - {name: odd, effect: deny, when: 'identity.nonsense == 1'}\n"
-    denied = verdict(text, tmp_path, asks("select"))
-    assert isinstance(denied, Deny)
-    assert denied.rule == "odd"
-
-
-def test_conditions_on_arguments_are_not_reused(tmp_path: Path) -> None:
-    text = RULES + "  - {name: ten, effect: deny, when: 'action.arguments[0] == \"10\"'}\n"
-    judge = Judge(policy(text, tmp_path), nouns.identity(), TARGET)
-    assert judge.uses_arguments
-    assert isinstance(judge.evaluate(asks("select").called_with(("10",))), Deny)
-    assert isinstance(judge.evaluate(asks("select").called_with(("9",))), Allow)
-
-
 EFFECTS = st.lists(
     st.tuples(st.sampled_from(["allow", "hold", "deny"]), st.sets(st.sampled_from("abc"), min_size=1)), max_size=5
 )
@@ -168,7 +138,7 @@ def written(effects: Sequence[tuple[str, set[str]]], order: Sequence[int]) -> st
         effect, verbs = effects[n]
         approval = ", approval: {by: [dba]}" if effect == "hold" else ""
         lines.append(f"  - {{name: r{n}, effect: {effect}, words: {{verbs: [{', '.join(sorted(verbs))}]}}{approval}}}")
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
 
 
 @given(EFFECTS, st.lists(st.sampled_from("abcd"), min_size=1, max_size=3), st.randoms())
@@ -177,8 +147,7 @@ def test_order_never_matters(tmp_path_factory: Any, effects: Any, verbs: list[st
     order = list(range(len(effects)))
     one = verdict(written(effects, order), directory, asks(*verbs))
     random.shuffle(order)
-    other = verdict(written(effects, order), directory, asks(*verbs))
-    assert type(one) is type(other)
+    assert one == verdict(written(effects, order), directory, asks(*verbs))
 
 
 @given(EFFECTS, st.lists(st.sampled_from("abcd"), min_size=1, max_size=3))
@@ -212,19 +181,37 @@ def test_deny_beats_hold_beats_allow_beats_nothing(tmp_path_factory: Any, effect
         ("  - {name: x, effect: hold, anything: true, approval: {by: [a], expires: soon}}", "4:65", "a duration"),
         (
             "  - {name: x, effect: allow, anything: true, where: {targets: [prod-bd]}}",
-            "4:46",
+            "4:64",
             "a target that is configured",
         ),
         ("  - {name: x, effect: allow, anything: true, where: {labels: {env: pord}}}", "4:46", "one target that fits"),
         ("  - {name: x, effect: allow, elsewhere: {verbs: [a]}}", "4:30", "a target that speaks ssh"),
-        ("  - {name: x, effect: allow, when: 'a ='}", "4:30", "a CEL expression"),
-        ("  - {name: x, effect: allow, when: '1'}", "4:30", "true or false"),
+        ("  - {name: x, effect: allow, when: 'a ='}", "4:30", "a condition in CEL"),
+        ("  - {name: x, effect: allow, when: '1'}", "4:30", "true or false, found one of type INT"),
+        ("  - {name: x, effect: allow, when: 'target.nmae == \"a\"'}", "4:30", "undeclared reference to 'target.nmae'"),
+        ("  - {name: x, effect: deny, who: {}}", "4:29", "groups, subjects, kind or actor, found none"),
+        ("  - {name: x, effect: deny, where: {}}", "4:29", "targets or labels, found neither"),
+        ("  - {name: x, effect: deny, where: {labels: {}}}", "4:37", "at least 1 item"),
+        ("  - {name: x, effect: deny, who: {groups: ['']}}", "4:44", "at least 1 character"),
+        ("  - name: x\n    effect: deny\n    who:\n      groups:", "7:7", "a value, found nothing"),
+        ("  - name: x\n    effect: deny\n    when: ~", "6:5", "a value, found nothing"),
+        ("  - {name: x, effect: deny, where: {targets: [prod-db, null]}}", "4:56", "a value, found nothing"),
+        ("  - {name: x, effect: allow, words: {verbs: [a]}, elsewhere: {verbs: [a]}}", "4:51", "one clause a rule"),
+        ("  - {name: x, effect: allow, anything: true, words: {verbs: [a]}}", "4:30", "either a clause or `anything`"),
+        ("  - {name: x, effect: allow, anything: false}", "4:30", "true, found false"),
+        ("  - {name: x, effect: hold, anything: true}", "4:5", "'approval' in a rule that holds"),
+        (
+            "  - {name: x, effect: hold, anything: true, who: {kind: human},\n"
+            "     approval: {by: a, owner_may_approve: true}}",
+            "5:24",
+            "only where machines are meant",
+        ),
         ("  - {name: x, effect: deny, name: y}", "4:29", "each key once"),
         ("  - {name: No Spaces, effect: deny}", "4:6", "string should match"),
         ("  - {name: x, effect: deny, who: {groups: [yes], kind: no}}", "4:50", "'human' or 'machine'"),
         ("  - {name: x, effect: deny, who: {groups: [1]}}", "4:44", "a string, found 1"),
-        ("  - &a {name: x, effect: deny}\n  - *a", "5:5", "the alias"),
-        ("  - !!python/object:os.system {name: x}", "4:5", "the tag"),
+        ("  - &a {name: x, effect: deny}\n  - *a", "5:5", "an alias"),
+        ("  - !!python/object:os.system {name: x}", "4:5", "a tag"),
         ("  - {name: x, effect: deny}\n  - {name: x, effect: deny}", "5:5", "a name of its own"),
         ("  - [", "5:1", "YAML"),
         ("  - x", "4:5", "a rule, found 'x'"),
@@ -247,16 +234,148 @@ def test_what_is_no_policy(tmp_path: Path, text: str) -> None:
         policy(text, tmp_path)
 
 
-def test_a_cut_file_is_never_a_weaker_policy(tmp_path: Path) -> None:
-    whole = policy(RULES, tmp_path)
-    for end in range(len(RULES)):
+BLOCKS = """
+version: 1
+rules:
+  - name: everything
+    effect: allow
+    anything: true
+  - name: no-drop
+    effect: deny
+    who:
+      groups:
+        - engineers
+        - interns
+    words:
+      verbs:
+        - drop
+        - truncate
+    when: identity.name != 'Root'
+    reason: Not by hand.
+"""
+
+
+@pytest.mark.parametrize("text", [RULES, BLOCKS])
+def test_a_file_cut_within_a_line_never_loads(tmp_path: Path, text: str) -> None:
+    for end in range(len(text) - 1):
+        if not text[:end].endswith("\n"):
+            with pytest.raises(Problems):
+                policy(text[:end], tmp_path)
+
+
+@pytest.mark.parametrize("text", [RULES, BLOCKS])
+def test_a_file_cut_between_lines_holds_only_rules_of_the_whole_one(tmp_path: Path, text: str) -> None:
+    # What is missing at the end of a file cannot be seen in it; but no rule changes into one that was never written,
+    # save that its own last lines may be missing.
+    names = {rule.name for rule in policy(text, tmp_path).rules}
+    for end in (i + 1 for i, char in enumerate(text) if char == "\n"):
         try:
-            part = policy(RULES[:end], tmp_path)
+            part = policy(text[:end], tmp_path)
         except Problems:
             continue
-        judged = Judge(part, nouns.identity(), TARGET).evaluate(asks("drop"))
-        assert isinstance(judged, Deny)
-        assert len(part.rules) <= len(whole.rules)
+        assert {rule.name for rule in part.rules} <= names
+
+
+def test_a_blank_restriction_is_not_everybody(tmp_path: Path) -> None:
+    for blank in ("who:", "who:\n      groups:", "where:", "where:\n      labels:", "when:"):
+        with pytest.raises(Problems, match="a value, found nothing"):
+            policy(
+                f"version: 1\nrules:\n  - name: r\n    effect: allow\n    words: {{verbs: [a]}}\n    {blank}\n",
+                tmp_path,
+            )
+
+
+def test_a_mask_that_no_target_can_honour_is_refused(tmp_path: Path) -> None:
+    text = RULES + "masks:\n  - {name: pii, columns: [public.users.email], cover: full}\n"
+    with pytest.raises(Problems) as caught:
+        policy(text, tmp_path)
+    (found,) = caught.value.found
+    assert (found.path, found.expected) == ("masks", "only what the targets can honour")
+    assert found.place.line == text[: text.index("masks:")].count("\n") + 1
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    text = """version: 1
+ruels: []
+rules:
+  - {name: a, effect: allow, anything: true, where: {targets: [nowhere, prod-bd]}}
+  - {name: b, effekt: deny}
+  - {name: c, effect: hold, anything: true, approval: {by: [], votes: 0}}
+"""
+    with pytest.raises(Problems) as caught:
+        policy(text, tmp_path)
+    assert [(p.place.line, p.path, p.hint) for p in caught.value.found] == [
+        (2, "ruels", "did you mean 'rules'?"),
+        (4, "rules.0.where.targets", ""),
+        (4, "rules.0.where.targets", "did you mean 'prod-db'?"),
+        (5, "rules.1.effekt", "did you mean 'effect'?"),
+        (5, "rules.1.effect", ""),
+        (6, "rules.2.approval.by", ""),
+        (6, "rules.2.approval.votes", ""),
+    ]
+
+
+def test_a_file_that_a_directory_would_pass_over_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("version: 1\nrules: []\n")
+    (tmp_path / ".#a.yaml").write_text("{")
+    (tmp_path / "README").write_text("about these rules")
+    assert load(tmp_path, CLAUSES, {TARGET.name: TARGET}).rules == ()
+    (tmp_path / "b.yml").write_text("version: 1\nrules: []\n")
+    (tmp_path / "c.d").mkdir()
+    with pytest.raises(Problems) as caught:
+        load(tmp_path, CLAUSES, {TARGET.name: TARGET})
+    assert [(Path(p.place.file).name, p.expected) for p in caught.value.found] == [
+        ("b.yml", "a policy file named *.yaml"),
+        ("c.d", "a policy file named *.yaml"),
+    ]
+
+
+def test_an_empty_directory_is_no_policy(tmp_path: Path) -> None:
+    with pytest.raises(Problems, match="at least one"):
+        load(tmp_path, CLAUSES, {TARGET.name: TARGET})
+
+
+def test_what_is_not_understood_is_allowed_only_by_a_clause_that_speaks_of_it(tmp_path: Path) -> None:
+    unknown = asks("call", access=Access.UNKNOWN)
+    rule = "version: 1\nrules:\n  - {name: r, effect: "
+    for said in ("allow, anything: true}", "allow, when: 'true'}"):
+        assert verdict(rule + said + "\n", tmp_path, unknown) == Deny(
+            "bastion:default", "no rule allows call, and what it does is not known"
+        )
+        assert isinstance(verdict(rule + said + "\n", tmp_path, asks("call")), Allow)
+    held = verdict(rule + "hold, anything: true, approval: {by: dba}}\n", tmp_path, unknown)
+    assert isinstance(held, Hold)
+    assert verdict(rule + "allow, words: {verbs: [call]}}\n", tmp_path, unknown) == Allow(("r",))
+
+
+class Parts(Clause):
+    """A clause that tells a part from the whole: the columns of a resource."""
+
+    columns: list[str]
+
+    def matches(self, action: Action, resource: Resource) -> bool:
+        return any(c in self.columns for c in resource.facts["columns"])  # type: ignore[attr-defined]
+
+    def covers(self, action: Action, resource: Resource) -> bool:
+        return all(c in self.columns for c in resource.facts["columns"])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("effect", "expected"), [("allow", Deny), ("hold", Deny), ("deny", Deny)], ids=["allow", "hold", "deny"]
+)
+def test_a_part_is_enough_to_deny_and_never_to_permit(tmp_path: Path, effect: str, expected: type) -> None:
+    approval = ", approval: {by: [dba]}" if effect == "hold" else ""
+    (tmp_path / "p.yaml").write_text(
+        f"version: 1\nrules:\n  - {{name: r, effect: {effect}, parts: {{columns: [a]}}{approval}}}\n"
+    )
+    clauses = {"parts": ClauseSpec(Parts, frozenset({"postgres"}))}
+    loaded = load(tmp_path / "p.yaml", clauses, {TARGET.name: TARGET})
+    resource = Resource("relation", "t", "select", Access.READ, {"columns": ["a", "b"]})
+    judged = Judge(loaded, nouns.identity(), TARGET).evaluate(Action("postgres", "select", "text", (resource,)))
+    assert isinstance(judged, expected)
+    told = explain(loaded, nouns.identity(), TARGET, Action("postgres", "select", "text", (resource,)))
+    if effect == "allow":
+        assert told.rules[0].why == "parts: matches only a part of select on relation t"
 
 
 def test_a_directory_is_one_policy(tmp_path: Path) -> None:
@@ -301,14 +420,78 @@ def test_an_explanation_names_what_decided_and_why_the_rest_did_not(tmp_path: Pa
     found = {r.name: (r.decided, r.why) for r in told.rules}
     assert found["no-drop"] == (True, "matches drop")
     assert found["read"] == (False, "matches select, but another rule decided")
-    assert found["hold-writes"][0] is False
+    assert found["hold-writes"] == (False, "words: matches nothing it does")
     assert all(r.place.startswith(str(tmp_path)) for r in told.rules)
     eve = explain(policy(RULES, tmp_path), nouns.identity("eve", "x"), TARGET, asks("select"))
     assert {r.name: r.why for r in eve.rules}["read"] == "who: other groups"
 
 
-def test_adding_a_deny_never_allows(tmp_path: Path) -> None:
-    for verbs in itertools.product(["select", "insert", "drop", "update"], repeat=2):
-        before = verdict(RULES, tmp_path, asks(*verbs))
-        after = verdict(RULES + "  - {name: z, effect: deny, words: {verbs: [insert]}}\n", tmp_path, asks(*verbs))
-        assert isinstance(after, Deny) or type(after) is type(before)
+def test_an_explanation_without_a_deciding_rule_says_what_is_not_covered(tmp_path: Path) -> None:
+    told = explain(policy(RULES, tmp_path), nouns.identity(), TARGET, asks("select", "update"))
+    assert told.verdict == Deny("bastion:default", "no rule allows update")
+    assert {r.name: (r.decided, r.why) for r in told.rules}["read"] == (
+        False,
+        "matches select, but not all that it does",
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ("{name: r, effect: deny, fragile: {}}", "fragile: could not be evaluated"),
+        ("{name: r, effect: allow, when: 'target.labels.env == \"test\"'}", "when: does not hold"),
+        ("{name: r, effect: allow, when: 'target.labels.nothing == \"test\"'}", "when: could not be evaluated"),
+        ("{name: r, effect: allow, anything: true}", "without a clause it allows nothing that is not understood"),
+    ],
+)
+def test_an_explanation_tells_what_a_rule_failed_on(tmp_path: Path, rule: str, why: str) -> None:
+    loaded = policy(f"version: 1\nrules:\n  - {rule}\n", tmp_path)
+    told = explain(loaded, nouns.identity(), TARGET, asks("select", access=Access.UNKNOWN))
+    assert isinstance(told.verdict, Deny)
+    assert told.rules[0].why == why
+
+
+def test_nobody_reaches_a_target_where_all_is_denied(tmp_path: Path) -> None:
+    loaded = policy(RULES + "  - {name: closed, effect: deny, who: {kind: machine}}\n", tmp_path)
+    assert reach(loaded, nouns.identity(kind=Kind.MACHINE), TARGET) == frozenset()
+    assert reach(loaded, nouns.identity(), TARGET) == {"allow", "hold"}
+
+
+@given(EFFECTS, st.sets(st.sampled_from("abcd"), min_size=1), st.lists(st.sampled_from("abcd"), min_size=1, max_size=3))
+def test_adding_a_deny_never_turns_a_denial_around(
+    tmp_path_factory: Any, effects: Any, denied: set[str], verbs: list[str]
+) -> None:
+    directory = tmp_path_factory.getbasetemp()
+    more = [*effects, ("deny", denied)]
+    before = verdict(written(effects, range(len(effects))), directory, asks(*verbs))
+    after = verdict(written(more, range(len(more))), directory, asks(*verbs))
+    assert isinstance(after, Deny) or after == before
+    if denied & set(verbs):
+        assert isinstance(after, Deny)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_are_a_policy_by_accident(tmp_path_factory: Any, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(content)
+    with pytest.raises(Problems):
+        load(path, CLAUSES, {TARGET.name: TARGET})
+
+
+def test_a_large_policy_loads_soon_and_is_judged_fast(tmp_path: Path) -> None:
+    rules = "".join(
+        f"  - {{name: r{n}, effect: {effect}, who: {{groups: [engineers]}}, words: {{verbs: [v{n}]}}{approval}}}\n"
+        for n in range(500)
+        for effect, approval in [[("allow", ""), ("hold", ", approval: {by: [dba]}"), ("deny", "")][n % 3]]
+    )
+    before = time.process_time()
+    loaded = policy("version: 1\nrules:\n" + rules, tmp_path)
+    # Measured 0.2 s; the bound only tells a square from a line, whatever else the machine does.
+    assert time.process_time() - before < 5
+    assert len(loaded.rules) == 500
+    few = replace(loaded, rules=loaded.rules[:20])
+    judge, action = Judge(few, nouns.identity(), TARGET), asks("v18")
+    assert isinstance(judge.evaluate(action), Allow)
+    # Measured 3.5 microseconds for twenty rules where ten are allowed; the best of many runs is what the code takes.
+    best = min(timeit.repeat(lambda: judge.evaluate(action), number=200, repeat=50)) / 200
+    assert best < 50e-6

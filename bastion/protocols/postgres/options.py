@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from bastion.policy.document import Duration
+from bastion.policy.schema import Duration
 from bastion.protocols.postgres.authentication import Method
 
 

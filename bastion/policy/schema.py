@@ -1,0 +1,114 @@
+"""The policy as people write it: the keys of a document and of a rule, and what each may hold."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from bastion.policy.validation import shown
+
+_DURATION = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_LONGEST_WAIT = timedelta(days=7)
+_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+def _duration(value: Any) -> Any:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"expected a duration such as 90s, 15m, 2h or 1d, found {shown(value)}")
+    length = timedelta(**{_UNITS[match[2]]: int(match[1])})
+    if length > _LONGEST_WAIT:
+        raise ValueError(f"expected at most 7d, found {value!r}")
+    return length
+
+
+Word = Annotated[str, Field(min_length=1)]
+Strings = Annotated[tuple[Word, ...], BeforeValidator(_several), Field(min_length=1)]
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class WhoModel(_Model):
+    """Whom a rule speaks of: an identity that satisfies every member given."""
+
+    groups: Strings | None = None
+    """Groups, of which the identity is in at least one."""
+    subjects: Strings | None = None
+    """Subjects, as the issuer names them."""
+    kind: Literal["human", "machine"] | None = None
+    """Whether a person or a machine is meant."""
+    actor: Strings | None = None
+    """Agents that act for the subject, as the token names them."""
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("expected groups, subjects, kind or actor, found none of them")
+        return self
+
+
+class WhereModel(_Model):
+    """Where a rule applies: targets that satisfy every member given."""
+
+    targets: Strings | None = None
+    """Targets by name."""
+    labels: Annotated[dict[str, str], Field(min_length=1)] | None = None
+    """Labels that the target has, with these values."""
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("expected targets or labels, found neither")
+        return self
+
+
+class ApprovalModel(_Model):
+    """What a rule that holds waits for."""
+
+    by: Strings
+    """Groups whose members may approve."""
+    votes: int = Field(default=1, ge=1, le=16)
+    """How many different people have to approve."""
+    expires: Duration = timedelta(minutes=15)
+    """How long a request waits, such as 15m."""
+    owner_may_approve: bool = False
+    """Whether the owner of a machine identity may approve what it asks."""
+
+
+class RuleModel(_Model):
+    """One rule. Beside these keys it may have one clause of a protocol, such as `sql`."""
+
+    name: str = Field(pattern=_NAME)
+    """Its name: what a denial names, and what the record keeps."""
+    effect: Literal["allow", "hold", "deny"]
+    """What it does where it matches: deny beats hold beats allow, and what nothing allows is denied."""
+    who: WhoModel | None = None
+    """Whom it speaks of; everybody if left out."""
+    where: WhereModel | None = None
+    """Where it applies; everywhere if left out."""
+    anything: Literal[True] | None = None
+    """Says, for a rule that allows or holds without a clause, that every action is meant. An effect that is not
+    understood is still held at best: only a clause that speaks of it allows it."""
+    when: str | None = None
+    """A condition in CEL over `identity`, `target`, `action` and `resource`. One that cannot be evaluated never helps
+    the one who asks; one over `action.arguments` cannot be where an argument is bound in a binary format."""
+    approval: ApprovalModel | None = None
+    """Who approves; for rules that hold, and only for them."""
+    reason: str = Field(default="", max_length=500)
+    """Why, in words for the person who is told."""
+
+
+class AuditorsModel(_Model):
+    """Who may read every recording. Everybody may read their own."""
+
+    groups: Strings
+    """Groups whose members are auditors."""
