@@ -3,7 +3,7 @@
 #
 #   ./install.sh              install, or bring an installation up to date
 #   ./install.sh uninstall    remove what was installed; recordings, configuration and logins stay
-#   ./install.sh test         run all checks and tests in an environment of their own
+#   ./install.sh test         run all checks and tests in an environment of their own; further words are pytest's
 #
 # Goes below $BASTION_PREFIX: /usr/local as root, ~/.local otherwise. Needs Python 3.11 or newer and the package
 # registries. As root on Debian and its relatives, missing system packages are installed with apt-get.
@@ -183,12 +183,15 @@ run_tests() {
     say 'installing bastion with what its tests need; this takes a minute or two'
     pip_install --editable "$source[demo,test]"
     cd "$source"
-    exec "$environment/bin/python" -m tests
+    exec "$environment/bin/python" -m tests "$@"
 }
 
 case ${1:-} in
 '') install ;;
 uninstall) uninstall ;;
-test) run_tests ;;
+test)
+    shift
+    run_tests "$@"
+    ;;
 *) fail "there is no ./install.sh $1" 'use it without words, or with one of: uninstall, test' ;;
 esac

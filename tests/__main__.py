@@ -20,13 +20,13 @@ def main(arguments: list[str]) -> int:
     failed = []
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     for name, (module, *options) in CHECKS:
-        print(f"==> {name}", flush=True)  # noqa: T201
+        print(f"==> {name}", flush=True)
         extra = arguments if module == "pytest" else []
         command = [sys.executable, "-m", module, *options, *extra]
         if subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False).returncode:
             failed.append(name)
     if failed:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)  # noqa: T201
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return bool(failed)
 
 
