@@ -17,7 +17,7 @@ from bastion.model.issuer import IssuerSettings
 from bastion.model.target import CredentialSource, Target
 from bastion.policy.document import ClauseSpec
 from bastion.policy.marks import Marked, Problem, Problems, dotted, read
-from bastion.policy.schema import Duration
+from bastion.policy.schema import Duration, Word
 from bastion.policy.validation import shown, sort_of, suggestion, validated
 from bastion.protocols.contract import ProtocolSpec, installed
 
@@ -28,7 +28,7 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
-Strings = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Strings = Annotated[tuple[Word, ...], BeforeValidator(_listed)]
 
 
 class _Model(BaseModel):
@@ -38,15 +38,15 @@ class _Model(BaseModel):
 class IdentityModel(_Model):
     """Who vouches for people and machines."""
 
-    issuer: str
+    issuer: Word
     """The OpenID provider, exactly as its tokens name it; https, or http on this machine itself."""
-    client_id: str
+    client_id: Word
     """What `bastion login` calls itself there."""
-    audience: str = "bastion"
+    audience: Word = "bastion"
     """What a token's `aud` must hold."""
     scopes: Strings = ("openid", "profile", "groups", "offline_access")
     """What `bastion login` asks for."""
-    groups_claim: str = "groups"
+    groups_claim: Word = "groups"
     """The claim that lists an identity's groups."""
     machine_clients: Strings = ()
     """Client ids whose tokens stand for machines, whatever else they say."""
@@ -58,6 +58,7 @@ class IdentityModel(_Model):
         # What does not fit is not repeated: an address may carry a password, and this text reaches logs.
         try:
             url = urlsplit(self.issuer)
+            _ = url.port  # is read only when asked for
         except ValueError:
             raise ValueError("expected an issuer of scheme, host and path, found no such address") from None
         if not url.hostname or url.query or url.fragment or url.username is not None:
@@ -71,13 +72,13 @@ class IdentityModel(_Model):
 class CredentialModel(_Model):
     """Where a target's credential comes from: exactly one of these. It is fetched anew for each connection."""
 
-    env: str | None = None
+    env: Word | None = None
     """A variable of the gateway's environment."""
-    file: str | None = None
+    file: Word | None = None
     """The absolute path of a file; a line end at its end is not part of the credential."""
     command: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)] | None = None
     """A program and its arguments, run without a shell; what it prints is the credential."""
-    secret: str | None = None
+    secret: Word | None = None
     """A name in the encrypted store that `bastion secret set` writes."""
 
     @model_validator(mode="after")
@@ -162,7 +163,7 @@ def load(path: Path, environment: Mapping[str, str]) -> Config:
     problems: list[Problem] = []
     value = document.value if isinstance(document.value, dict) else {}
     if not isinstance(document.value, dict):
-        problems.append(Problem(document.place(()), "", "a mapping with identity and targets", shown(document.value)))
+        problems.append(Problem(document.place(()), "", "a mapping with identity and targets", sort_of(document.value)))
     for key in value:
         if key not in _KEYS:
             at = document.place((key,))
