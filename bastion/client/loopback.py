@@ -41,7 +41,7 @@ class LoopbackServer:
         kind = load(protocol)
         self._protocol = kind(target, password, self._ticket, dial)
         self._server: asyncio.Server | None = None
-        self._clients: set[asyncio.StreamWriter] = set()
+        self._conversations: set[asyncio.Task[Any]] = set()
 
     async def listen_in(self, directory: Path) -> LoopbackAddress:
         """Listen on a unix socket in `directory`, a private one."""
@@ -66,17 +66,20 @@ class LoopbackServer:
         """Stop listening and hang up on every client."""
         if self._server is not None:
             self._server.close()
-        for writer in tuple(self._clients):
-            writer.transport.abort()
+        ending = tuple(self._conversations)
+        for conversation in ending:
+            conversation.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
 
     async def _ticket(self, client: str) -> IssuedTicket:
         return await asyncio.to_thread(self._issue, client)
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._clients) >= _MOST_CLIENTS or not _ours(writer):
+        conversation = asyncio.current_task()
+        if conversation is None or len(self._conversations) >= _MOST_CLIENTS or not _ours(writer):
             writer.transport.abort()
             return
-        self._clients.add(writer)
+        self._conversations.add(conversation)
         try:
             gateway = await self._protocol.lead_in((reader, writer))
             if gateway is not None:
@@ -85,7 +88,7 @@ class LoopbackServer:
             # A connection that breaks, or the end of the endpoint: either way this client is done.
             writer.transport.abort()
         finally:
-            self._clients.discard(writer)
+            self._conversations.discard(conversation)
             writer.close()
 
 
