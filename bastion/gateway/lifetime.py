@@ -3,11 +3,14 @@
 import fcntl
 import json
 import os
+import time
 from pathlib import Path
 
 from bastion.errors import BastionError, ConfigError
 
 _NAME = "gateway.pid"
+_TRIES = 20
+_BETWEEN = 0.02
 
 
 class Lifetime:
@@ -17,13 +20,9 @@ class Lifetime:
         private_directory(directory)
         self._path = directory / _NAME
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(self._fd):
             os.close(self._fd)
-            raise BastionError(
-                f"a gateway already runs in {directory}", hint="`bastion gateway status` tells more"
-            ) from None
+            raise BastionError(f"a gateway already runs in {directory}", hint="`bastion gateway status` tells more")
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, json.dumps({"pid": os.getpid()}).encode(), 0)
 
@@ -31,6 +30,18 @@ class Lifetime:
         """Let the lock go."""
         os.ftruncate(self._fd, 0)
         os.close(self._fd)
+
+
+def _locked(fd: int) -> bool:
+    """Take the lock, trying for a moment: whoever only looks whether a gateway runs holds it for an instant too."""
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_BETWEEN)
+        else:
+            return True
+    return False
 
 
 def private_directory(path: Path) -> None:
