@@ -17,6 +17,7 @@ from bastion.model.entry import Entry
 from bastion.store.database import STORE
 from bastion.store.packing import entries, unpacked, unpacked_output
 
+_UNWRITABLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS = (
     "id, issuer, subject, name, kind, actor, target, protocol, labels, reason, peer, client, started, ended, "
@@ -75,10 +76,11 @@ class Reader:
         try:
             return cls(_connected(path))
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CANTOPEN or _has_log(directory):
+            # While a gateway runs there is a log, and without one there is nothing that could be missed.
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _UNWRITABLE or (directory / f"{STORE}-wal").exists():
                 raise RecordingError(f"the store in {directory} cannot be read: {error}") from error
         try:
-            # A copy on a medium that cannot be written to: nobody else writes it either, so no lock is needed.
+            # A copy where nothing can be written: nobody else writes it either, so no lock is needed.
             return cls(_connected(path, "&immutable=1"))
         except sqlite3.Error as error:
             raise RecordingError(f"the store in {directory} cannot be read: {error}") from error
@@ -213,10 +215,3 @@ def _connected(path: Path, more: str = "") -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _has_log(directory: Path) -> bool:
-    try:
-        return (directory / f"{STORE}-wal").stat().st_size > 0
-    except FileNotFoundError:
-        return False

@@ -104,16 +104,15 @@ class Recorder:
         """
         private.directory(directory)
         with contextlib.ExitStack() as undo:
-            lock = os.open(directory / "store.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            undo.callback(os.close, lock)
             try:
+                lock = os.open(directory / "store.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                undo.callback(os.close, lock)
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BastionError(f"another gateway writes the store in {directory}") from None
-            try:
                 connection = connected(directory)
                 undo.callback(connection.close)
                 recorder = cls(directory, connection, lock, now, on_failure)
+            except BlockingIOError:
+                raise BastionError(f"another gateway writes the store in {directory}") from None
             except (sqlite3.Error, OSError) as error:
                 raise RecordingError(f"the store in {directory} cannot be opened: {error}") from error
             undo.pop_all()

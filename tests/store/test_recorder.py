@@ -4,9 +4,6 @@ import asyncio
 import os
 import sqlite3
 import stat
-import subprocess
-import sys
-import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -50,12 +47,12 @@ async def test_output_alone_is_committed_soon(recorder: Recorder, tmp_path: Path
     recorder.append_output("s-1", b"shown")
     recorder.written()
     assert entries(tmp_path, "s-1") == []
-    await asyncio.wait_for(committed(tmp_path), 5)
-
-
-async def committed(directory: Path) -> None:
-    while not entries(directory, "s-1"):
-        await asyncio.sleep(0.01)
+    timer = recorder._timer
+    assert timer is not None
+    assert timer.when() - asyncio.get_running_loop().time() <= 0.05
+    timer.cancel()
+    recorder._output_due()
+    assert entries(tmp_path, "s-1") == [("output", b"shown")]
 
 
 async def test_large_output_is_stored_small_and_comes_back_whole(recorder: Recorder, tmp_path: Path) -> None:
@@ -169,69 +166,23 @@ async def test_a_failed_sync_is_final(tmp_path: Path, monkeypatch: pytest.Monkey
     opened.close()
 
 
+def fill(recorder: Recorder) -> None:
+    for _ in range(1000):
+        recorder.audit(os.urandom(5000))
+        recorder.written()
+
+
 async def test_a_full_disk_is_final(tmp_path: Path) -> None:
     failures: list[RecordingError] = []
     opened = Recorder.open(tmp_path, now=lambda: 1_000_000, on_failure=failures.append)
     opened._connection.execute("pragma max_page_count = 40")
     with pytest.raises(RecordingError, match="full"):
-        for _ in range(1000):
-            opened.audit(os.urandom(5000))
-            opened.written()
+        fill(opened)
     with pytest.raises(RecordingError):
         opened.audit(b"{}")
     await asyncio.sleep(0)
     assert len(failures) == 1
     opened.close()
-
-
-CHILD = """
-    import asyncio, os, sys
-    import time
-    from pathlib import Path
-    from bastion.store.writer import Recorder
-    from tests.kit import nouns
-
-    async def main():
-        recorder = Recorder.open(Path(sys.argv[1]), now=lambda: time.time_ns() // 1000)
-        name = sys.argv[2]
-        recorder.open_session(nouns.session(name=name))
-        for n in range(1_000_000):
-            recorder.append(name, "judged", b'{"n": %d}' % n)
-            if n % 3:
-                recorder.written()
-            else:
-                await recorder.synced()
-            os.write(1, b"%d\\n" % n)
-
-    asyncio.run(main())
-"""
-
-
-@pytest.mark.slow
-def test_what_was_reported_survives_a_kill(tmp_path: Path) -> None:
-    for round_ in range(8):
-        child = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(CHILD), str(tmp_path), f"s-{round_}"], stdout=subprocess.PIPE
-        )
-        assert child.stdout is not None
-        reported = -1
-        for line in child.stdout:
-            reported = int(line)
-            if reported >= 40 * (round_ + 1):
-                child.kill()
-                break
-        rest = child.stdout.read().split()
-        child.stdout.close()
-        child.wait()
-        reported = int(rest[-1]) if rest else reported
-        found = [data for kind, data in entries(tmp_path, f"s-{round_}") if kind == "judged"]
-        assert len(found) > reported
-    asyncio.run(reopened(tmp_path))
-    assert verify(tmp_path, tmp_path / PUBLIC_KEY).sessions == 8
-
-
-async def reopened(directory: Path) -> None:
-    Recorder.open(directory, now=lambda: 1_000_000).close()
 
 
 def test_the_names_of_files_are_stable() -> None:
