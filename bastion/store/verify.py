@@ -78,20 +78,22 @@ def verify(
     trusted = public_key(key)
     with Reader.open(directory) as reader, reader.snapshot() as connection:
         heads, last, count = _checkpoints(connection, trusted)
-        signed, link = heads.pop(GATEWAY, (0, ""))
+        signed_for = heads.pop(GATEWAY, {})
+        signed = max(signed_for, default=0)
         walk, said = _Walk(connection, progress), _Said()
-        length = walk.follow(GATEWAY, {signed: link} if signed else {}, said.read)
+        length = walk.follow(GATEWAY, signed_for, said.read)
         unsigned = length - signed
         names = _names(connection, {*heads, *said.opened}, session)
         for name in names:
-            known = dict([heads[name]] if name in heads else ())
+            known = heads.get(name, {})
+            last_signed = max(known, default=0)
             end = said.ends.get(name)
             if end is not None and known.setdefault(end.entries, end.link) != end.link:
                 raise RecordingBroken(name, end.entries, f"session {name} does not end as it was recorded to end")
             length = walk.follow(name, known)
             if end is not None and length > end.entries:
                 raise RecordingBroken(name, end.entries + 1, f"session {name} goes on after its end")
-            proven = end.entries if end is not None and end.seq <= signed else heads.get(name, (0, ""))[0]
+            proven = end.entries if end is not None and end.seq <= signed else last_signed
             unsigned += length - proven
         _check_rows(connection, said.rows)
     return Proof(len(names), walk.entries, count, last, unsigned)
@@ -183,9 +185,12 @@ def _linked(connection: sqlite3.Connection, session: str) -> Iterator[tuple[Entr
             yield entry, links[32 * index : 32 * index + 32]
 
 
-def _checkpoints(connection: sqlite3.Connection, key: Ed25519PublicKey) -> tuple[dict[str, tuple[int, str]], int, int]:
-    """Return the head that was last signed for of each chain, and the time and number of the last checkpoint."""
-    heads: dict[str, tuple[int, str]] = {}
+def _checkpoints(connection: sqlite3.Connection, key: Ed25519PublicKey) -> tuple[dict[str, dict[int, str]], int, int]:
+    """Return every head that was signed for of each chain, and the time and number of the last checkpoint.
+
+    The last head alone would not do: a gateway that is started on a chain made anew goes on with it, and signs.
+    """
+    heads: dict[str, dict[int, str]] = {}
     previous, last, count = "", 0, 0
     for number, at, body, signature in connection.execute(
         "select number, at, body, signature from checkpoints order by number"
@@ -197,7 +202,9 @@ def _checkpoints(connection: sqlite3.Connection, key: Ed25519PublicKey) -> tuple
         if read["number"] != number or read["previous"] != previous or read["at"] != at:
             raise RecordingBroken(GATEWAY, 0, f"checkpoint {count} does not follow from the one before it")
         previous, last = digest(body, signature), at
-        heads.update({name: (seq, link) for name, (seq, link) in read["heads"].items()})
+        for name, (seq, link) in read["heads"].items():
+            if heads.setdefault(name, {}).setdefault(seq, link) != link:
+                raise RecordingBroken(name, seq, f"entry {seq} of session {name} was signed for twice, as two others")
     return heads, last, count
 
 
