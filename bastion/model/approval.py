@@ -68,7 +68,7 @@ class Approval:
 
     def missing(self) -> tuple[tuple[Demand, int], ...]:
         """Return each demand that is not yet met with the number of votes it still wants."""
-        counts = ((d, d.votes - len(_eligible(self.votes, d, self.session.identity))) for d in self.hold.demands)
+        counts = ((d, d.votes - _people(self.votes, d, self.session.identity)) for d in self.hold.demands)
         return tuple((d, n) for d, n in counts if n > 0)
 
     def objection(self, voter: Identity) -> str:
@@ -76,7 +76,9 @@ class Approval:
         requester = self.session.identity
         if voter.kind is Kind.MACHINE:
             return "a machine identity cannot approve"
-        if any(vote.voter.key == voter.key for vote in self.votes):
+        if voter.actor:
+            return "an agent cannot approve, whomever it acts for"
+        if any(vote.voter.same_person(voter) for vote in self.votes):
             return "you have already voted on this request"
         if any(may_satisfy(d, voter, requester) for d in self.hold.demands):
             return ""
@@ -95,7 +97,7 @@ class Approval:
 
 def may_satisfy(demand: Demand, voter: Identity, requester: Identity) -> bool:
     """Tell whether a vote of `voter` counts towards `demand` of a request by `requester`."""
-    if voter.kind is Kind.MACHINE or voter.key == requester.key:
+    if voter.kind is Kind.MACHINE or voter.actor or voter.key == requester.key:
         return False
     if voter.same_person(requester):
         owns = requester.kind is Kind.MACHINE and requester.owner == voter.subject
@@ -103,5 +105,11 @@ def may_satisfy(demand: Demand, voter: Identity, requester: Identity) -> bool:
     return not demand.approvers.isdisjoint(voter.groups)
 
 
-def _eligible(votes: Iterable[Vote], demand: Demand, requester: Identity) -> set[tuple[str, str]]:
-    return {v.voter.key for v in votes if v.approves and may_satisfy(demand, v.voter, requester)}
+def _people(votes: Iterable[Vote], demand: Demand, requester: Identity) -> int:
+    """Return how many different people approve, among those whose vote counts towards `demand`."""
+    people: list[Identity] = []
+    for vote in votes:
+        counts = vote.approves and may_satisfy(demand, vote.voter, requester)
+        if counts and not any(vote.voter.same_person(other) for other in people):
+            people.append(vote.voter)
+    return len(people)

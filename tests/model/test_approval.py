@@ -43,6 +43,8 @@ def test_a_member_of_the_group_approves() -> None:
         (AGENT, ALICE, "nobody approves their own request"),
         (ALICE, AGENT, "a machine identity cannot approve"),
         (ALICE, ROBOT, "a machine identity cannot approve"),
+        (ALICE, replace(BOB, actor="copilot"), "an agent cannot approve"),
+        (AGENT, replace(ALICE, actor="copilot"), "an agent cannot approve"),
         (ALICE, MALLORY, "takes a member of: dba"),
     ],
 )
@@ -69,6 +71,20 @@ def test_two_votes_take_two_people() -> None:
     assert asked.objection(replace(BOB, token_id="second")) == "you have already voted on this request"
     assert asked.with_vote(approving(replace(BOB, token_id="second"))).state() is State.WAITING
     assert asked.with_vote(approving(CAROL)).state() is State.APPROVED
+
+
+def test_a_second_account_of_one_person_is_no_second_person() -> None:
+    second = nouns.identity("bob-admin", "dba", owner="bob")
+    asked = request(ALICE, nouns.hold(votes=2)).with_vote(approving(BOB))
+    assert asked.objection(second) == "you have already voted on this request"
+    assert asked.with_vote(approving(second)).state() is State.WAITING
+
+
+def test_an_agent_that_acts_for_the_owner_is_not_the_owner() -> None:
+    acting = replace(ALICE, actor="copilot")
+    asked = request(AGENT, nouns.hold(owner=True))
+    assert asked.objection(acting) == "an agent cannot approve, whomever it acts for"
+    assert asked.with_vote(approving(acting)).state() is State.WAITING
 
 
 def test_every_demand_must_be_met() -> None:
