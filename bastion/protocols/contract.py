@@ -45,7 +45,10 @@ class Side(enum.Enum):
     TARGET = "target"
 
 
-@dataclass(frozen=True, slots=True)
+# The effects of the common path are not frozen: each is made once for every statement, and freezing triples that.
+
+
+@dataclass(slots=True)
 class Send(Generic[M]):
     """Send `message` to `to`."""
 
@@ -53,7 +56,7 @@ class Send(Generic[M]):
     message: M
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Judge:
     """Ask for a ruling on `action`; answered by `ruled` with the same ticket."""
 
@@ -69,7 +72,7 @@ class Withdraw:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Note:
     """Put something on the record: `output` with raw bytes, any other kind with JSON-able values."""
 
