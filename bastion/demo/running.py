@@ -66,11 +66,12 @@ class Running:
             self._process.wait()
 
     def _read(self, name: str, stream: IO[str]) -> None:
-        for line in stream:
-            self._show(line.rstrip("\n"))
-            with self._changed:
-                self._said[name].append(line)
-                self._changed.notify_all()
+        with stream:
+            for line in stream:
+                self._show(line.rstrip("\n"))
+                with self._changed:
+                    self._said[name].append(line)
+                    self._changed.notify_all()
         with self._changed:
             self._changed.notify_all()
 
