@@ -23,6 +23,7 @@ PINNED: Final = frozenset(
 )
 """Reported settings that decide how text is read and as whom it runs. One that changes ends the conversation."""
 
+_NO_SUCH_NAME: Final = frozenset({"26000", "34000"})
 IDLE: Final = ord("I")
 _STATUSES: Final = frozenset(b"ITE")
 _NO_CHANGES: Final[tuple[Change[Any], ...]] = ()
@@ -31,7 +32,19 @@ _NO_CHANGES: Final[tuple[Change[Any], ...]] = ()
 class Expected:
     """One message that the target is to answer, and what follows from the answer."""
 
-    __slots__ = ("changes", "doubts", "kind", "portal", "refusal", "rows", "single", "sqlstate", "tags", "ticket")
+    __slots__ = (
+        "by_name",
+        "changes",
+        "doubts",
+        "kind",
+        "portal",
+        "refusal",
+        "rows",
+        "single",
+        "sqlstate",
+        "tags",
+        "ticket",
+    )
 
     def __init__(self, kind: int, changes: tuple[Change[Any], ...] = _NO_CHANGES, ticket: int = 0) -> None:
         self.kind = kind
@@ -48,6 +61,8 @@ class Expected:
         """Whether a Query holds one statement, which happens as a whole or not at all."""
         self.doubts = False
         """Whether it could do anything at all, to names as well."""
+        self.by_name = False
+        """Whether what it could do is only unknown for the name that it goes by."""
         self.sqlstate = ""
         self.tags: list[str] = []
         self.rows = 0
@@ -284,7 +299,7 @@ class Answers:
 
     def _finish(self, head: Expected) -> None:
         """Note the outcome of what was judged."""
-        if head.doubts:
+        if head.doubts and not (head.by_name and head.sqlstate in _NO_SUCH_NAME):
             self.statements.doubt()
             self.portals.doubt()
         if not head.ticket:

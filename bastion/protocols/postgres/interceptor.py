@@ -381,7 +381,7 @@ class PostgresInterceptor(Interceptor[Frames]):
         expected = Expected(m.EXECUTE, (), portal.ticket)
         expected.portal = portal
         if not traits.plain:
-            expected.doubts = traits.doubts
+            expected.doubts, expected.by_name = traits.doubts, traits.by_name
             expected.changes = self._changes(traits.reading, self._run)
         self._answers.expect(expected)
 
@@ -540,7 +540,7 @@ class PostgresInterceptor(Interceptor[Frames]):
         if portal is None:
             expected = Expected(m.QUERY, (), ticket)
             if not traits.plain:
-                expected.doubts = traits.doubts
+                expected.doubts, expected.by_name = traits.doubts, traits.by_name
                 expected.single = traits.reading.statements <= 1
                 expected.changes = self._changes(traits.reading, 0)
             self._answers.expect(expected)

@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from bastion.model.action import Action, Argument
+from bastion.model.action import Access, Action, Argument, Resource
 from bastion.protocols.postgres.sql.reading import Reading
 
 _LONGEST_NAME: Final = 63
 """NAMEDATALEN - 1: the target's tables of statements and portals compare no more bytes of a name than this."""
 
-UNKNOWN: Final = Reading(Action("postgres", "unknown", "", ()))
+UNKNOWN: Final = Reading(
+    Action("postgres", "unknown", "", (Resource("statement", "", "unknown", Access.UNKNOWN),)), statements=1
+)
 """The reading of what we cannot tell."""
 
 
@@ -171,4 +173,5 @@ def _add(found: list[V], value: V) -> None:
 
 
 UNKNOWN_STATEMENT: Final = Statement(None, UNKNOWN, 0)
-UNKNOWN_PORTAL: Final = Portal(UNKNOWN)
+UNKNOWN_PORTAL: Final = Portal(UNKNOWN, holdable=True)
+"""What nobody knows does not end with its transaction either, as far as anybody knows."""

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from bastion.model.action import Access
+from bastion.protocols.postgres.names import UNKNOWN
 from bastion.protocols.postgres.sql.reading import EndsTransaction, Executes, Fetches, Reading
+from bastion.protocols.postgres.sql.statements import PLACEHOLDER
 
 _KEPT: Final = 512
 
@@ -25,6 +27,8 @@ class Traits:
     """
     doubts: bool
     """Whether it could do anything at all, such as preparing other statements under the same names."""
+    by_name: bool
+    """Whether all that is unknown about it is what a name stands for, so that nothing ran if the name is not known."""
     only_ends: bool
     """Whether all it does is to end a transaction."""
 
@@ -55,5 +59,6 @@ def _found(reading: Reading) -> Traits:
         runs_names=any(isinstance(e, Executes | Fetches) for e in reading.effects),
         early=bool(unknown) or any(r.kind == "function" and r.access > Access.NONE for r in resources),
         doubts=doubts,
+        by_name=reading is UNKNOWN or (reading.statements <= 1 and all(r.kind == PLACEHOLDER for r in unknown)),
         only_ends=bool(reading.effects) and all(isinstance(e, EndsTransaction) for e in reading.effects),
     )

@@ -133,7 +133,8 @@ def test_any_binary_value_is_shown(oid: int, value: bytes) -> None:
 @pytest.mark.live
 def test_common_binary_values_read_as_postgresql_writes_them(postgres: Server) -> None:
     values = [
-        True, 7, 2**40, 1.5, "text", b"\x00\xff", date(2024, 2, 29), datetime.fromisoformat("1999-12-31 23:59:59.123456"),
+        True, 7, 2**40, 1.5, "text", b"\x00\xff", date(2024, 2, 29),
+        datetime.fromisoformat("1999-12-31 23:59:59.123456"),
         Decimal("-12345.6789"), Decimal("0.00012"), Decimal("100000"), Decimal("NaN"), uuid.UUID(int=7),
     ]  # fmt: skip
     with psycopg.connect(postgres.dsn()) as connection:
