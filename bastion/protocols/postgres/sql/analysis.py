@@ -28,7 +28,9 @@ from bastion.protocols.postgres.sql.reading import (
     SetsPath,
 )
 from bastion.protocols.postgres.sql.scope import Scope
+from bastion.protocols.postgres.sql.selectivity import is_exact
 from bastion.protocols.postgres.sql.statements import PLACEHOLDER, Statements
+from bastion.protocols.postgres.sql.trees import qualified
 from bastion.protocols.postgres.sql.writes import DataChange
 
 K = TypeVar("K", bound=Hashable)
@@ -170,6 +172,10 @@ class CatalogAnalyst:
         for oid in types:
             query.calls.occurs(oid)
             query.calls.type_oids.add(oid)
+            known = self.catalog.types_by_oid.get(oid)
+            query.exact_parameters = query.exact_parameters and known is not None and is_exact(known.name)
+        for argument in arguments:
+            query.exact_parameters = query.exact_parameters and is_exact(qualified(argument["TypeName"]["names"])[1])
         query.expression(arguments, Scope())
         statements = Statements(query, DataChange(query))
         statements.read(node)

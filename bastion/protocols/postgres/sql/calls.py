@@ -15,7 +15,11 @@ from bastion.protocols.postgres.sql.names import Names
 _TEXT = 25
 _JUDGED = frozenset({"current_setting", "set_config"})
 """Built-in functions that are judged by the setting they name."""
-_POPULATING = frozenset({"json_populate_record", "json_populate_recordset", "json_to_record", "json_to_recordset"})
+_POPULATING = frozenset(
+    {"json_populate_record", "json_populate_recordset", "json_to_record", "json_to_recordset"}
+    | {"jsonb_populate_record", "jsonb_populate_recordset", "jsonb_to_record", "jsonb_to_recordset"}
+    | {"jsonb_populate_record_valid"}
+)
 
 
 class Call(NamedTuple):
@@ -93,7 +97,7 @@ class Calls:
         for type_ in types:  # a call with one argument may be a cast
             targets.add(type_.oid)
             self.occurs(type_.oid)
-        if call.name in _POPULATING or call.name.removeprefix("jsonb") in {"_populate_record", "_populate_recordset"}:
+        if call.name in _POPULATING:
             self.type_oids |= self.present
         if not candidates and not types and not call.field:
             self._effects.add("function", _dotted(call.schema, call.name), "call", Access.UNKNOWN, missing=True)

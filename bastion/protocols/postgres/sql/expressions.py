@@ -14,7 +14,7 @@ from bastion.protocols.postgres.sql.names import Names
 from bastion.protocols.postgres.sql.parser import Node
 from bastion.protocols.postgres.sql.scope import Scope
 from bastion.protocols.postgres.sql.settings import is_harmless, set_access, shown_access
-from bastion.protocols.postgres.sql.trees import constant, push, qualified, strings
+from bastion.protocols.postgres.sql.trees import SETTING_NAME, constant, push, qualified, strings
 
 
 class Expressions(ABC):
@@ -40,6 +40,8 @@ class Expressions(ABC):
         """Whether the text empties the search path through a function."""
         self._pinned_setting = ""
         """The one row of pg_settings that a query is about, if it is."""
+        self.exact_parameters = True
+        """Whether no parameter is declared as a type that could make different keys equal."""
         self.created: set[str] = set()
         """Names that an earlier statement of the same text makes."""
         self._paths = paths
@@ -157,7 +159,9 @@ class Expressions(ABC):
     def _setting(self, name: str, args: list[Node]) -> None:
         """Judge a built-in function that shows or sets the setting its first argument names."""
         literals = [constant(argument) for argument in args]
-        setting = (literals[0] if literals else None) or self._pinned_setting
+        setting = (literals[0] if literals else None) or ""
+        if args and args[0].get("ColumnRef", {}).get("fields") == SETTING_NAME:
+            setting = self._pinned_setting
         if name == "current_setting":
             access = shown_access(setting, privileged=self.catalog.privileged)
             self.effects.add("setting", setting or "*", "show", access)

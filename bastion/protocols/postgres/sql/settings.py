@@ -49,7 +49,7 @@ _PINNED: Final[dict[str, frozenset[str]]] = {
 """Values of such settings that are what the reading assumes anyway."""
 
 _ACCESS_MODES: Final = frozenset({"transaction_read_only", "default_transaction_read_only"})
-_OFF: Final = frozenset({"off", "false", "no", "0"})
+_ON: Final = frozenset({"on", "true", "yes", "1"})
 
 _SHOWN_TO_ALL: Final = (
     HARMLESS
@@ -67,7 +67,7 @@ def set_access(name: str, value: str | None) -> Access:
     """Return what setting `name` to `value` is; None stands for the default."""
     name = name.lower()
     if name in _ACCESS_MODES:
-        return Access.WRITE if value is not None and value.lower() in _OFF else Access.READ
+        return Access.READ if value is None or value.lower() in _ON else Access.WRITE
     if name in HARMLESS:
         return Access.READ
     if name in _PINNED and (value is None or value.lower() in _PINNED[name]):

@@ -5,6 +5,9 @@ from typing import Any
 
 from bastion.protocols.postgres.sql.parser import Node
 
+SETTING_NAME = [{"String": {"sval": "name"}}]
+"""The fields of a reference to the column of pg_settings that names a setting."""
+
 
 def push(stack: list[tuple[str, Any]], node: Any) -> None:
     """Put a node, or each node of a list, on the stack of what is yet to be walked."""
@@ -30,9 +33,7 @@ def qualified(items: Sequence[Node]) -> tuple[str, str]:
 
 
 def constant(node: Node) -> str | None:
-    """Return the string that a literal is, cast to a type or not, or None."""
-    while "TypeCast" in node:
-        node = node["TypeCast"]["arg"]
+    """Return the string that a plain literal is, or None. A cast could make another string of it."""
     literal = node.get("A_Const")
     return literal["sval"].get("sval", "") if literal is not None and "sval" in literal else None
 
@@ -64,7 +65,7 @@ def setting_row(body: Node) -> str:
     if len(tables) != 1 or tables[0].get("RangeVar", {}).get("relname") != "pg_settings" or not test:
         return ""
     column = test.get("lexpr", {}).get("ColumnRef", {}).get("fields", [])
-    if test["kind"] != "AEXPR_OP" or qualified(test["name"]) != ("", "=") or column != [{"String": {"sval": "name"}}]:
+    if test["kind"] != "AEXPR_OP" or qualified(test["name"]) != ("", "=") or column != SETTING_NAME:
         return ""
     return constant(test["rexpr"]) or ""
 

@@ -20,7 +20,7 @@ class DataChange:
 
     def __init__(self, query: Query) -> None:
         self._query = query
-        self._set_off: set[tuple[int, str]] = set()
+        self._set_off: set[tuple[int, str, frozenset[str] | None]] = set()
         query.data_change = self.read
 
     def read(self, kind: str, body: Node, scope: Scope) -> list[str] | None:
@@ -104,7 +104,11 @@ class DataChange:
         sources = query.source(body["sourceRelation"], scope)
         scope.sources += [target, *sources]
         query.expression(body["joinCondition"], scope)
-        how = selectivity.where(body["joinCondition"], relations, target.alias, False, query.catalog)
+        kinds = {node["MergeWhenClause"]["matchKind"] for node in body["mergeWhenClauses"]}
+        if "MERGE_WHEN_NOT_MATCHED_BY_SOURCE" in kinds:  # all rows but those that the condition picks
+            how = selectivity.UNSELECTIVE
+        else:
+            how = self._selectivity(body["joinCondition"], body["relation"], relations, target, alone=False)
         facts: dict[str, Any] = {"where": how, "selective": how == selectivity.SELECTIVE}
         for relation in relations:
             query.effects.touch(relation, "merge", query.through).facts.update(facts)
@@ -136,10 +140,19 @@ class DataChange:
         return relations, source
 
     def _where(self, body: Node, relations: list[Relation], target: Source, others: str) -> dict[str, Any]:
-        how = selectivity.where(
-            body.get("whereClause"), relations, target.alias, not body.get(others), self._query.catalog
+        how = self._selectivity(
+            body.get("whereClause"), body["relation"], relations, target, alone=not body.get(others)
         )
         return {"where": how, "selective": how == selectivity.SELECTIVE}
+
+    def _selectivity(
+        self, condition: Node | None, named: Node, relations: list[Relation], target: Source, *, alone: bool
+    ) -> str:
+        query = self._query
+        whole = bool(named.get("inh"))
+        return selectivity.where(
+            condition, relations, target.alias, query.catalog, alone=alone, whole=whole, exact=query.exact_parameters
+        )
 
     def _condition(self, node: Node | None, scope: Scope) -> None:
         if node and "CurrentOfExpr" in node:
@@ -196,13 +209,17 @@ class DataChange:
             if selectivity.worse(facts.get("where"), touch.facts.get("where")):
                 touch.facts.update(facts)
             query.part_of(relation, touch)
-            self._sets_off(relation, verb, facts)
+            self._sets_off(relation, verb, facts, frozenset(columns) if verb == "update" and columns else None)
 
-    def _sets_off(self, relation: Relation, verb: str, facts: dict[str, Any]) -> None:
+    def _sets_off(
+        self, relation: Relation, verb: str, facts: dict[str, Any], assigned: frozenset[str] | None = None
+    ) -> None:
+        """Note what a change sets off; `assigned` are the columns that an update assigns to, where that is known."""
         event = "insert" if verb == "copy" else verb
-        if (relation.oid, event) in self._set_off or relation.system:
+        key = (relation.oid, event, assigned)
+        if key in self._set_off or relation.system:
             return
-        self._set_off.add((relation.oid, event))
+        self._set_off.add(key)
         query, catalog = self._query, self._query.catalog
         query.calls.occurs(relation.row_type)
         if event in {"insert", "update"}:
@@ -211,6 +228,30 @@ class DataChange:
                 query.calls.occurs(column)
             for text in catalog.write_expressions.get(relation.oid, ()):
                 query.follow(query.definitions.expression(text, relation))
+        self._fires(relation, event)
+        for ev_type, definition in catalog.rules.get(relation.oid, ()):
+            if ev_type == _RULE_EVENTS.get(event):
+                query.follow(query.definitions.rule(definition, relation))
+        if relation.kind == "v":
+            self._through_view(relation, verb, facts)
+        for reference in catalog.references.get(relation.oid, ()):
+            how = reference.deletes if event == "delete" else reference.updates if event == "update" else ""
+            other = catalog.relations_by_oid.get(reference.relation)
+            if event == "update" and assigned is not None and reference.key and assigned.isdisjoint(reference.key):
+                continue
+            if how in {"c", "n", "d"} and other is not None:
+                self._carried(relation, other, "delete" if (event, how) == ("delete", "c") else "update", facts)
+        for child in catalog.children.get(relation.oid, ()):
+            inherited = catalog.relations_by_oid.get(child)
+            if inherited is not None:
+                self._sets_off(inherited, verb, facts, assigned)
+                if event == "update" and relation.kind == "p":  # a row that moves to another partition
+                    self._fires(inherited, "delete")
+                    self._fires(inherited, "insert")
+
+    def _fires(self, relation: Relation, event: str) -> None:
+        """Note the triggers of a relation for an event."""
+        query, catalog = self._query, self._query.catalog
         for trigger in catalog.triggers.get(relation.oid, ()):
             function = catalog.functions_by_oid.get(trigger.function)
             if event in trigger.events:
@@ -220,23 +261,11 @@ class DataChange:
                     query.effects.add("function", f"oid {trigger.function}", "call", Access.UNKNOWN)
                 elif not (function.builtin and function.language == "internal"):
                     query.calls.note(function, trigger=f"{relation.full_name}.{trigger.name}")
-        for ev_type, definition in catalog.rules.get(relation.oid, ()):
-            if ev_type == _RULE_EVENTS.get(event):
-                query.follow(query.definitions.rule(definition, relation))
-        if relation.kind == "v":
-            self._through_view(relation, verb, facts)
-        for reference in catalog.references.get(relation.oid, ()):
-            how = reference.deletes if event == "delete" else reference.updates if event == "update" else ""
-            other = catalog.relations_by_oid.get(reference.relation)
-            if how in {"c", "n", "d"} and other is not None:
-                self._carried(relation, other, "delete" if (event, how) == ("delete", "c") else "update", facts)
-        for child in catalog.children.get(relation.oid, ()):
-            inherited = catalog.relations_by_oid.get(child)
-            if inherited is not None:
-                self._sets_off(inherited, verb, facts)
 
     def _carried(self, source: Relation, relation: Relation, verb: str, facts: dict[str, Any]) -> None:
-        """Note what a foreign key carries on to the referencing relation."""
+        """Note what a foreign key carries on to the referencing relation, of whose rows any number may hold the key."""
+        if facts.get("where") == selectivity.SELECTIVE:
+            facts = {**facts, "where": selectivity.UNSELECTIVE, "selective": False}
         touch = self._query.effects.touch(relation, verb, source.full_name)
         if selectivity.worse(facts.get("where"), touch.facts.get("where")):
             touch.facts.update(facts)

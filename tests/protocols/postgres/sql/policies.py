@@ -36,6 +36,8 @@ POLICIES: dict[str, Rules] = {
     "read": READ,
     "dev": DEV,
     "keys": (*READ, ("allow", clause(verbs="update", where="selective"))),
+    "keyed": (*READ, ("allow", clause(verbs=["update", "delete", "merge"], where="selective"))),
+    "parted": (*READ, ("allow", clause(verbs="update"))),
     "serial": (*READ, ("allow", clause(verbs="insert", access="write"))),
     "nothing_of_orders": (*READ, ("deny", clause(relations="public.orders"))),
     "nothing_parted": (*DEV, ("allow", clause(access="write")), ("deny", clause(relations="public.parted"))),
