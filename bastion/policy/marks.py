@@ -23,6 +23,8 @@ _DEPTH_AT_MOST = 32
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]+")
 _QUOTES = "text that begins with *, & or ! goes in quotes"
+_FORBIDDEN = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What no YAML stream may hold (YAML 1.2, section 5.1)."""
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
@@ -99,13 +101,18 @@ def read(text: bytes, file: str) -> Marked:
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else start
         problems.append(Problem(place, "", "YAML", (error.problem or error.context or "something else").strip()))
-    except yaml.YAMLError as error:
-        problems.append(Problem(start, "", "YAML", str(error).splitlines()[0]))
-    except RecursionError:
-        problems.append(Problem(start, "", f"at most {_DEPTH_AT_MOST} levels", "more"))
+    except yaml.YAMLError:
+        problems.append(Problem(_unprintable(decoded, file), "", "YAML", "a character that does not belong in text"))
     if problems:
         raise Problems(problems)
     return marked
+
+
+def _unprintable(text: str, file: str) -> Place:
+    """Return the place of the first character that YAML does not take: the one mistake its reader tells without it."""
+    match = _FORBIDDEN.search(text)
+    before = text[: match.start()] if match else ""
+    return Place(file, before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1)
 
 
 def _check_end(text: str, file: str, problems: list[Problem]) -> None:

@@ -112,9 +112,9 @@ def test_what_is_not_yaml_is_told_with_its_place(text: str, place: str) -> None:
     assert [where for where, _ in problems(text)] == [place]
 
 
-def test_a_control_character_is_not_yaml() -> None:
-    assert problems("a: \x00\n")
-    assert problems("a: \x1b[31m\n")
+@pytest.mark.parametrize("char", ["\x00", "\x1b", "\x7f", "\x80", "\ufffe"])
+def test_a_character_that_yaml_does_not_take_is_told_with_its_place(char: str) -> None:
+    assert problems(f"é: 1\nb: x{char}\n") == [("2:5", "a character that does not belong in text")]
 
 
 def test_a_small_file_cannot_become_a_large_value() -> None:

@@ -41,7 +41,15 @@ class Fragile(Clause):
         raise ZeroDivisionError
 
 
+class Arguing(Words):
+    """A clause whose answer depends on arguments."""
+
+    def uses_arguments(self) -> bool:
+        return True
+
+
 CLAUSES = {
+    "arguing": ClauseSpec(Arguing, frozenset({"postgres"})),
     "words": ClauseSpec(Words, frozenset({"postgres"})),
     "fragile": ClauseSpec(Fragile, frozenset({"postgres"})),
     "elsewhere": ClauseSpec(Words, frozenset({"ssh"})),
@@ -127,6 +135,83 @@ def test_a_rule_that_breaks_denies(tmp_path: Path) -> None:
     assert verdict(text, tmp_path, asks("select")) == Deny("bastion:error", "the policy could not be evaluated")
 
 
+@pytest.mark.parametrize(
+    ("condition", "outcomes"),
+    [
+        ("resource.verb == 'select'", (Allow, Hold, Deny)),
+        ("resource.verb == 'insert'", (Deny, Allow, Allow)),
+        ("target.labels.nothing == 'x'", (Deny, Hold, Deny)),
+        ("1 / 0 == 1", (Deny, Hold, Deny)),
+        ("dyn('true')", (Deny, Hold, Deny)),
+        ("dyn(1)", (Deny, Hold, Deny)),
+        ("resource.facts.nothing", (Deny, Hold, Deny)),
+    ],
+)
+@pytest.mark.parametrize("clause", ["", ", words: {verbs: [select]}"])
+def test_a_condition_that_cannot_be_evaluated_never_helps_the_one_who_asks(
+    tmp_path: Path, condition: str, outcomes: tuple[type, type, type], clause: str
+) -> None:
+    head = "version: 1\nrules:\n"
+    rest = "  - {name: read, effect: allow, words: {verbs: [select]}}\n"
+    rule = f'  - {{name: r, when: "{condition}"{clause}, effect: '
+    texts = (
+        head + rule + "allow}\n",
+        head + rest + rule + "hold, approval: {by: [dba]}}\n",
+        head + rest + rule + "deny}\n",
+    )
+    found = [verdict(text, tmp_path, asks("select")) for text in texts]
+    assert tuple(map(type, found)) == outcomes
+    if outcomes[2] is Deny:
+        assert found[2] == Deny("r", "the policy denies select")
+
+
+def test_a_hold_whose_condition_cannot_be_evaluated_holds_but_does_not_permit(tmp_path: Path) -> None:
+    rule = "{name: r, effect: hold, words: {verbs: [select]}, when: '1 / 0 == 1', approval: {by: [dba]}}"
+    denied = verdict(f"version: 1\nrules:\n  - {rule}\n", tmp_path, asks("select"))
+    assert denied == Deny("bastion:default", "no rule allows select")
+
+
+def test_what_looks_at_arguments_is_known_so_that_its_verdict_is_not_reused(tmp_path: Path) -> None:
+    ten = "  - {name: ten, effect: deny, when: 'size(action.arguments) > 0 && action.arguments[0] == \"10\"'}\n"
+    judge = Judge(policy(RULES + ten, tmp_path), nouns.identity(), TARGET)
+    assert judge.uses_arguments
+    assert isinstance(judge.evaluate(asks("select").called_with(("10",))), Deny)
+    assert isinstance(judge.evaluate(asks("select").called_with(("9",))), Allow)
+    # The same value in a binary format has other bytes; it may be the one that is meant.
+    assert isinstance(judge.evaluate(asks("select").called_with((b"\0\0\0\x0a",))), Deny)
+    assert not Judge(policy(RULES, tmp_path), nouns.identity(), TARGET).uses_arguments
+    by_clause = RULES + "  - {name: arguing, effect: deny, who: {groups: [x]}, arguing: {verbs: [drop]}}\n"
+    loaded = policy(by_clause, tmp_path)
+    assert Judge(loaded, nouns.identity("bob", "x"), TARGET).uses_arguments
+    assert not Judge(loaded, nouns.identity(), TARGET).uses_arguments
+
+
+def test_an_explanation_of_a_hold_names_every_rule_that_holds(tmp_path: Path) -> None:
+    told = explain(policy(RULES, tmp_path), nouns.identity(), TARGET, asks("delete"))
+    assert isinstance(told.verdict, Hold)
+    assert [r.name for r in told.rules if r.decided] == ["hold-writes", "hold-deletes-longer"]
+    allowed = explain(policy(RULES, tmp_path), nouns.identity(), TARGET, asks("select"))
+    rows: Any = allowed.as_record()["rules"]
+    assert [row["name"] for row in rows if row["decided"]] == ["read"]
+    assert set(rows[0]) == {"name", "effect", "decided", "why", "place"}
+
+
+def test_what_bears_on_nothing_here_says_which_part_keeps_it_away(tmp_path: Path) -> None:
+    whys = {
+        "who: {groups: [x]}": "who: other groups",
+        "who: {subjects: bob}": "who: another subject",
+        "who: {kind: machine}": "who: not a machine",
+        "who: {actor: agent}": "who: another actor",
+        "where: {targets: [other]}": "where: another target",
+        "elsewhere: {verbs: [a]}": "elsewhere: the target speaks postgres",
+    }
+    rules = "".join(f"  - {{name: r{n}, effect: deny, {part}}}\n" for n, part in enumerate(whys))
+    other = replace(TARGET, name="other", protocol="ssh")
+    loaded = policy("version: 1\nrules:\n" + rules, tmp_path, [TARGET, other])
+    told = explain(loaded, nouns.identity(), TARGET, asks("select"))
+    assert [r.why for r in told.rules] == list(whys.values())
+
+
 EFFECTS = st.lists(
     st.tuples(st.sampled_from(["allow", "hold", "deny"]), st.sets(st.sampled_from("abc"), min_size=1)), max_size=5
 )
@@ -206,6 +291,11 @@ def test_deny_beats_hold_beats_allow_beats_nothing(tmp_path_factory: Any, effect
             "5:24",
             "only where machines are meant",
         ),
+        ("  - {name: x, effect: hold, anything: true, approval: {by: [a], expires: 8d}}", "4:65", "at most 7d"),
+        ("  - {name: x, effect: hold, anything: true, approval: {by: [a], expires: 90}}", "4:65", "a duration"),
+        ("  - {name: x, effect: deny, who: [a]}", "4:29", "a mapping, found a list"),
+        ("  - {name: x, effect: deny, who: {groups: {a: b}}}", "4:35", "a list, found a mapping"),
+        (f"  - {{name: x, effect: deny, when: {'a' * 5000}}}", "4:29", "at most 4096 characters"),
         ("  - {name: x, effect: deny, name: y}", "4:29", "each key once"),
         ("  - {name: No Spaces, effect: deny}", "4:6", "string should match"),
         ("  - {name: x, effect: deny, who: {groups: [yes], kind: no}}", "4:50", "'human' or 'machine'"),
