@@ -125,6 +125,8 @@ class LimitsModel(_Model):
     """Requests that may wait for approval."""
     held_per_session: int = Field(default=4, ge=1, le=100)
     """Requests of one session that may wait for approval."""
+    held_per_identity: int = Field(default=20, ge=1, le=10_000)
+    """Requests of one identity that may wait for approval, so that nobody can take every place."""
     session_lifetime: Duration = timedelta(hours=12)
     """How long a session may last."""
 

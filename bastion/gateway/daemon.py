@@ -73,6 +73,7 @@ class _Gateway:
                 self._clock.now,
                 capacity=config.limits.held,
                 per_session=config.limits.held_per_session,
+                per_identity=config.limits.held_per_identity,
             )
             tickets = Tickets(now=self._clock.now, monotonic=self._clock.monotonic)
             vault = Vault(config.secrets_path, self._state.environment)

@@ -51,11 +51,14 @@ class Ledger(Protocol):
 class Desk:
     """All requests that wait, and those that were settled lately."""
 
-    def __init__(self, ledger: Ledger, now: Callable[[], datetime], *, capacity: int, per_session: int) -> None:
+    def __init__(
+        self, ledger: Ledger, now: Callable[[], datetime], *, capacity: int, per_session: int, per_identity: int
+    ) -> None:
         self._ledger = ledger
         self._now = now
         self._capacity = capacity
         self._per_session = per_session
+        self._per_identity = per_identity
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[ApprovalId, tuple[Approval, Outcome, asyncio.TimerHandle]] = {}
         self._past: dict[ApprovalId, Approval] = {}
@@ -69,8 +72,9 @@ class Desk:
 
         Returns a `Deny` instead when too many requests wait already: then `outcome` is never called.
         """
-        mine = sum(1 for approval, _, _ in self._waiting.values() if approval.session.id == session.id)
-        if len(self._waiting) >= self._capacity or mine >= self._per_session:
+        here = sum(1 for approval in self.waiting() if approval.session.id == session.id)
+        mine = sum(1 for approval in self.waiting() if approval.session.identity.key == session.identity.key)
+        if len(self._waiting) >= self._capacity or here >= self._per_session or mine >= self._per_identity:
             return Deny("bastion:limit", "too many requests wait for approval; try again when some are settled")
         approval = Approval(
             id=self._new_id(),
@@ -112,6 +116,7 @@ class Desk:
 
         Raises `ApprovalError` for a request that is unknown, settled, changed, or not this person's to decide.
         """
+        self._expire_overdue(ApprovalId(name))
         held = self._waiting.get(ApprovalId(name))
         if held is None:
             past = self._past.get(ApprovalId(name))
@@ -159,6 +164,14 @@ class Desk:
                 return Deny("bastion:expired", "nobody approved it in time")
             case State.WITHDRAWN | State.WAITING:
                 return Deny("bastion:withdrawn", "the request was withdrawn")
+
+    def _expire_overdue(self, name: ApprovalId) -> None:
+        """End a request whose time is over by either clock: the monotonic one stands still while a machine sleeps."""
+        held = self._waiting.get(name)
+        if held is not None:
+            approval, _, timer = held
+            if self._now() >= approval.asked + approval.hold.expires or self._loop.time() >= timer.when():
+                self._expire(name)
 
     def _expire(self, name: ApprovalId) -> None:
         held = self._waiting.get(name)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ class House:
         self.door = GatewayDoor(
             recorder=self.recorder,
             hub=Hub(self.recorder, lambda error: self.door.recording_broke(error)),
-            desk=Desk(ledger, lambda: nouns.NOON, capacity=2, per_session=2),
+            desk=Desk(ledger, lambda: nouns.NOON, capacity=2, per_session=2, per_identity=2),
             tickets=self.tickets,
             vault=Vault(directory / "secrets", {}),
             targets=lambda: self.targets,

@@ -38,7 +38,7 @@ class Rig:
     def __post_init__(self) -> None:
         self.tape = toy.Tape(self.log)
         self.client, self.target = toy.Wire(self.log, "client"), toy.Wire(self.log, "target")
-        self.desk = Desk(toy.Ledger(self.log), lambda: nouns.NOON, capacity=3, per_session=2)
+        self.desk = Desk(toy.Ledger(self.log), lambda: nouns.NOON, capacity=3, per_session=2, per_identity=3)
         self.judges = Judges()
         self.hub = Hub(self.tape, lambda error: self.conversation.end(error))
         self.conversation = Conversation(

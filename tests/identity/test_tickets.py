@@ -55,6 +55,15 @@ def test_a_ticket_ends_after_a_minute_by_the_clock_that_cannot_be_set(tickets: T
         tickets.spend(secret)
 
 
+def test_a_ticket_does_not_sleep_past_its_end_with_the_machine(clock: Clock) -> None:
+    """A suspended machine's monotonic clock stands still; the time of day goes on."""
+    tickets = Tickets(now=clock.now, monotonic=lambda: 0.0)
+    secret = issue(tickets)
+    clock.seconds = 60
+    with pytest.raises(AuthenticationFailed):
+        tickets.spend(secret)
+
+
 def test_a_ticket_does_not_outlive_the_token(tickets: Tickets, clock: Clock) -> None:
     clock.seconds = 3590
     secret = issue(tickets)
