@@ -1,5 +1,6 @@
 """Reads SQL text for one database and role: what it does, and what it does to the session."""
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
@@ -212,19 +213,10 @@ class CatalogAnalyst:
         known = self._composed.get(key)
         if known is not None:
             return known[0]
-        action = reading.action
-        resources = _distinct([r for r in action.resources if r.kind != PLACEHOLDER] + composer.resources)
-        whole = Action(
-            _PROTOCOL,
-            _worst_verb(resources),
-            action.text,
-            resources,
-            secret=action.secret or any(used.action.secret for used in composer.used),
-            shown=action.shown or action.text,
-        )
+        whole = _composed(reading.action, composer)
         composed = Reading(whole, tuple(composer.effects), statements=reading.statements)
         # The readings are kept with it, so that their identities cannot be given to others.
-        self._composed.put(key, (composed, (reading, *composer.used)), 2048)
+        self._composed.put(key, (composed, (reading, *composer.used)), 2048 + 8 * len(whole.text))
         return composed
 
 
@@ -237,6 +229,8 @@ class _Composer:
         self.resources: list[Resource] = []
         self.effects: list[SessionEffect] = []
         self.used: list[Reading] = []
+        self.named: dict[tuple[str, int], Action] = {}
+        """What each name stood for, by the name and the identity of its meaning."""
 
     def run(self, reading: Reading) -> None:
         """Take in a reading."""
@@ -270,8 +264,24 @@ class _Composer:
             self.resources.append(Resource(PLACEHOLDER, name, verb, Access.UNKNOWN, {"missing": inner is None}))
             return
         self.used.append(inner)
+        self.named[name, id(inner)] = inner.action
         self.resources += [r for r in inner.action.resources if r.kind != PLACEHOLDER]
         self.run(inner)
+
+
+def _composed(action: Action, composer: _Composer) -> Action:
+    """Return an action with what it runs by name, so that whoever judges `EXECUTE p` sees what `p` is."""
+    resources = _distinct([r for r in action.resources if r.kind != PLACEHOLDER] + composer.resources)
+    secret = action.secret or any(inner.secret for inner in composer.named.values())
+    text, shown = action.text, ""
+    if secret:
+        encoded = text.encode()
+        shown = action.shown or secrets.struck(encoded, [(0, len(encoded))])
+    for (name, _), inner in composer.named.items():
+        head = f"\n-- what runs by the name {json.dumps(name)}:\n"
+        text += head + inner.text
+        shown += head + inner.safe_text if secret else ""
+    return Action(_PROTOCOL, _worst_verb(resources), text, resources, secret=secret, shown=shown)
 
 
 def _action(text: bytes, resources: tuple[Resource, ...], spans: list[tuple[int, int]]) -> Action:
