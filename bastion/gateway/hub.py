@@ -92,6 +92,8 @@ class Hub:
     async def _sync(self, waiting: list[Debtor]) -> None:
         try:
             await self._recorder.synced()
+            # What was judged between the sync and this moment owes its bytes already, and is not written yet.
+            self._recorder.written()
         except RecordingError as error:
             self._syncing = None
             self._broken(error)

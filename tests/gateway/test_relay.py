@@ -108,6 +108,18 @@ async def test_what_comes_while_a_sync_is_under_way_waits_for_a_sync_of_its_own(
     assert [event for event in rig.log if event[0] in {"synced", "target"}][:2] == [("synced",), ("synced",)]
 
 
+async def test_a_read_that_comes_just_as_a_sync_ends_does_not_overtake_its_entry(rig: Rig) -> None:
+    rig.tape.may_sync.clear()
+    rig.client.feed("write 1\n")
+    await rig.settle()
+    rig.tape.may_sync.set()
+    rig.client.feed("read 2\n")
+    await rig.settle()
+    left = next(i for i, event in enumerate(rig.log) if event[0] == "target" and "read 2" in event[1])
+    judged = max(i for i, event in enumerate(rig.log) if event == ("append", "judged"))
+    assert ("written",) in rig.log[judged:left]
+
+
 async def test_a_denial_is_synced_before_it_is_told(rig: Rig) -> None:
     rig.tape.may_sync.clear()
     rig.client.feed("deny 1\n")
