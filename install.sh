@@ -74,22 +74,30 @@ make_environment() {
         "$python" -m venv --without-pip "$1"
         "$python" -m pip --python "$1/bin/python" install --quiet pip
     else
-        "$python" -m venv --without-pip "$1" || no_pip
+        "$python" -m venv --without-pip "$1" || no_pip "$1"
         pip_from_debian "$1"
     fi
 }
 
-# Take pip from Debian's package without installing that, which anybody may.
+# Take pip from Debian's package without installing that, which anybody may: with package lists and a cache of our own.
 pip_from_debian() {
-    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || no_pip
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || no_pip "$1"
     unpacked=$(mktemp -d)
-    (cd "$unpacked" && apt-get download python3-pip-whl && dpkg-deb -x ./*.deb .) >/dev/null 2>&1 || no_pip
-    set -- "$1" "$unpacked"/usr/share/python-wheels/pip-*.whl
-    "$1/bin/python" "$2/pip" install --quiet pip
+    mkdir -p "$unpacked/lists/partial" "$unpacked/cache/archives/partial"
+    printf 'Dir::State::lists "%s";\nDir::Cache "%s";\n' "$unpacked/lists" "$unpacked/cache" >"$unpacked/apt.conf"
+    if ! (cd "$unpacked" && export APT_CONFIG="$unpacked/apt.conf" && apt-get update &&
+        apt-get download python3-pip-whl && dpkg-deb -x ./*.deb .) >/dev/null 2>&1; then
+        rm -rf "$unpacked"
+        no_pip "$1"
+    fi
+    "$1/bin/python" "$(echo "$unpacked"/usr/share/python-wheels/pip-*.whl)/pip" install --quiet pip
     rm -rf "$unpacked"
 }
 
-no_pip() { fail "$python has neither ensurepip nor pip" 'as root: apt-get install python3-venv'; }
+no_pip() {
+    rm -rf "$1"
+    fail "$python has neither ensurepip nor pip" 'as root: apt-get install python3-venv'
+}
 
 pip_install() {
     PIP_DISABLE_PIP_VERSION_CHECK=1 "$environment/bin/python" -m pip install --quiet --upgrade \

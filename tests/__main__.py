@@ -17,16 +17,17 @@ CHECKS = (
 
 def main(arguments: list[str]) -> int:
     """Run every check, whatever the ones before found; further arguments are pytest's."""
-    failed = []
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    failed: list[str] = []
     for name, (module, *options) in CHECKS:
+        if module == "pytest":
+            options += arguments
+            # Said now, so that the last line is pytest's.
+            print(f"==> failed so far: {', '.join(failed) or 'nothing'}", flush=True)
         print(f"==> {name}", flush=True)
-        extra = arguments if module == "pytest" else []
-        command = [sys.executable, "-m", module, *options, *extra]
+        command = [sys.executable, "-m", module, *options]
         if subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False).returncode:
             failed.append(name)
-    if failed:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return bool(failed)
 
 
