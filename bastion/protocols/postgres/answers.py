@@ -12,8 +12,9 @@ from bastion.errors import LimitExceeded, ProtocolError, UnreadableStream
 from bastion.model.text import visible
 from bastion.protocols.contract import Note
 from bastion.protocols.postgres import messages as m
+from bastion.protocols.postgres.binding import UNKNOWN_PORTAL, UNKNOWN_STATEMENT, Portal, Statement
 from bastion.protocols.postgres.messages import Mark
-from bastion.protocols.postgres.names import UNKNOWN_PORTAL, UNKNOWN_STATEMENT, Change, Names, Portal, Statement
+from bastion.protocols.postgres.names import Change, Names
 from bastion.protocols.postgres.refusal import Refusal, is_of_substitute
 
 _OWED_AT_MOST: Final = 100_000
@@ -26,46 +27,35 @@ PINNED: Final = frozenset(
 _NO_SUCH_NAME: Final = frozenset({"26000", "34000"})
 IDLE: Final = ord("I")
 _STATUSES: Final = frozenset(b"ITE")
-_NO_CHANGES: Final[tuple[Change[Any], ...]] = ()
 
 
 class Expected:
     """One message that the target is to answer, and what follows from the answer."""
 
-    __slots__ = (
-        "by_name",
-        "changes",
-        "doubts",
-        "kind",
-        "portal",
-        "refusal",
-        "rows",
-        "single",
-        "sqlstate",
-        "tags",
-        "ticket",
-    )
+    # A plain class: one is made for every message, and what is rarely set is a default of the class.
+    refusal: Refusal | None = None
+    """Set on a substitute: what the client is told in place of its error."""
+    portal: Portal | None = None
+    """What an Execute runs."""
+    single = True
+    """Whether a Query holds one statement, which happens as a whole or not at all."""
+    doubts = False
+    """Whether it could do anything at all, to names as well."""
+    by_name = False
+    """Whether what it could do is only unknown for the name that it goes by."""
+    sqlstate = ""
+    """Of the error that it was answered with."""
+    tag = ""
+    """What it was completed with; several statements of one Query parted by semicolons."""
+    rows = 0
 
-    def __init__(self, kind: int, changes: tuple[Change[Any], ...] = _NO_CHANGES, ticket: int = 0) -> None:
+    def __init__(self, kind: int, changes: tuple[Change[Any], ...] = (), ticket: int = 0) -> None:
         self.kind = kind
         """The message's type; CopyDone stands for a CopyFail too."""
         self.changes = changes
         """What it does to names if it succeeds."""
         self.ticket = ticket
         """Of its judgement; 0 if it was not judged."""
-        self.refusal: Refusal | None = None
-        """Set on a substitute: what the client is told in place of its error."""
-        self.portal: Portal | None = None
-        """What an Execute runs."""
-        self.single = True
-        """Whether a Query holds one statement, which happens as a whole or not at all."""
-        self.doubts = False
-        """Whether it could do anything at all, to names as well."""
-        self.by_name = False
-        """Whether what it could do is only unknown for the name that it goes by."""
-        self.sqlstate = ""
-        self.tags: list[str] = []
-        self.rows = 0
 
 
 class Answers:
@@ -188,11 +178,11 @@ class Answers:
     def _command_complete(self, data: bytes, start: int, end: int) -> None:
         head = self._running(m.COMMAND_COMPLETE)
         self.copying_in = self._copying_out = False
-        tag = m.read_tag(data, start, end)
+        tag = visible(m.read_tag(data, start, end))
         count = tag.rpartition(" ")[2]
         if count.isdecimal():
             head.rows += int(count)
-        head.tags.append(tag)
+        head.tag = f"{head.tag}; {tag}" if head.tag else tag
         if head.kind == m.EXECUTE:
             self._ignored_syncs = 0
             self._executed(head)
@@ -304,11 +294,10 @@ class Answers:
             self.portals.doubt()
         if not head.ticket:
             return
-        tag = "; ".join(head.tags) if head.tags else ""
-        detail: dict[str, object] = {"ticket": head.ticket, "tag": visible(tag), "rows": head.rows}
+        detail: dict[str, object] = {"ticket": head.ticket, "tag": head.tag, "rows": head.rows}
         if head.sqlstate:
             detail["sqlstate"] = visible(head.sqlstate)
-        elif not tag and head.portal is not None and not head.portal.suspended:
+        elif not head.tag and head.portal is not None and not head.portal.suspended:
             detail["skipped"] = True
         self.notes.append(Note("finished", detail))
 

@@ -33,10 +33,11 @@ from bastion.protocols.postgres.catalogs import Catalogs
 from bastion.protocols.postgres.codec import client_codec, target_codec
 from bastion.protocols.postgres.dialing import Reached
 from bastion.protocols.postgres.dialogue import Dialogue
-from bastion.protocols.postgres.interceptor import PostgresInterceptor, ReadText, SessionFacts
+from bastion.protocols.postgres.interceptor import PostgresInterceptor, SessionFacts
 from bastion.protocols.postgres.options import PostgresOptions
 from bastion.protocols.postgres.sql.analysis import CatalogAnalyst
 from bastion.protocols.postgres.startup import CancelAsked, EncryptionAsked, Greeting, PasswordGiven, Startup
+from bastion.protocols.postgres.understanding import ReadText
 
 _PORT: Final = 5432
 _SOCKET_PATH_AT_MOST: Final = 103

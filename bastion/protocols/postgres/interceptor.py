@@ -7,11 +7,11 @@ bounded. What the target says always flows.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from bastion.errors import LimitExceeded, ProtocolError
-from bastion.model.action import Access, Action, Argument, Resource
+from bastion.model.action import Action
 from bastion.model.verdict import Allow, Deny, Ruling
 from bastion.protocols.contract import (
     Ask,
@@ -28,33 +28,16 @@ from bastion.protocols.contract import (
 )
 from bastion.protocols.postgres import messages as m
 from bastion.protocols.postgres import refusal
-from bastion.protocols.postgres.answers import IDLE, Answers, Expected
+from bastion.protocols.postgres.answers import Answers, Expected
+from bastion.protocols.postgres.binding import UNKNOWN, Portal, Statement, arguments_of
 from bastion.protocols.postgres.messages import Frames
-from bastion.protocols.postgres.names import UNKNOWN, Change, Portal, Statement, key
+from bastion.protocols.postgres.names import Change, key
 from bastion.protocols.postgres.refusal import Refusal
-from bastion.protocols.postgres.sql.reading import (
-    Analyst,
-    ChangesCatalog,
-    Closes,
-    Deallocates,
-    Declares,
-    DiscardsAll,
-    EndsTransaction,
-    Executes,
-    Fetches,
-    Prepares,
-    Reading,
-    SearchPath,
-    SetsPath,
-)
-from bastion.protocols.postgres.traits import Traits, TraitsCache
+from bastion.protocols.postgres.sql.reading import Analyst, Reading, SearchPath
+from bastion.protocols.postgres.traits import Traits
+from bastion.protocols.postgres.understanding import Understanding
 
 _Effect: TypeAlias = Effect[Frames]
-
-READ_INLINE: Final = 8 * 1024
-"""Bytes of a text above which it is read outside the event loop."""
-PATHS_AT_MOST: Final = 32
-"""Search paths that one session may have had."""
 
 _PASS, _DROP, _REPLACE, _JUDGE, _WAIT = range(5)
 """What becomes of one message of the client."""
@@ -74,43 +57,33 @@ class SessionFacts:
     held_messages: int = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class ReadText:
-    """The question to `Ask("read", …)`: what does this text mean? Answered with a `Reading`."""
-
-    analyst: Analyst
-    text: bytes
-    paths: frozenset[SearchPath]
-    types: tuple[int, ...]
-
-
-@dataclass(slots=True)
 class _Question:
     """One message that waits for its ruling."""
 
-    kind: int
-    ticket: Ticket
-    action: Action
-    traits: Traits
-    portal: Portal | None = None
-    name: bytes = b""
-    held: bool = False
-    canceled: bool = False
+    # A plain class: one is made for every execution.
+    held = False
+    """Whether people are being asked."""
+    canceled = False
+    """Whether the client has cancelled it meanwhile."""
+
+    def __init__(
+        self, kind: int, ticket: Ticket, action: Action, traits: Traits, portal: Portal | None, name: bytes
+    ) -> None:
+        self.kind = kind
+        self.ticket = ticket
+        self.action = action
+        self.traits = traits
+        self.portal = portal
+        self.name = name
 
 
 class PostgresInterceptor(Interceptor[Frames]):
     """The interceptor of one session."""
 
     def __init__(self, analyst: Analyst, facts: SessionFacts) -> None:
-        self._analyst = analyst
         self._facts = facts
         self._answers = Answers(facts.parameters)
-        self._statements = self._answers.statements
-        self._portals = self._answers.portals
-        self._traits = TraitsCache()
-        self._paths = frozenset({facts.path})
-        self._generation = 1
-        self._stale = False
+        self._understanding = Understanding(analyst, facts.path, self._answers)
         self._run = 1
         self._skipping = False
         self._tickets = 0
@@ -124,8 +97,6 @@ class PostgresInterceptor(Interceptor[Frames]):
         self._ruling: Ruling | None = None
         self._substitute = b""
         self._before: list[_Effect] = []
-        self._asked_elsewhere: ReadText | None = None
-        self._read_elsewhere: tuple[ReadText, Reading] | None = None
         self._begun = False
         self._over = ""
 
@@ -165,14 +136,12 @@ class PostgresInterceptor(Interceptor[Frames]):
         match name:
             case "interrupt":
                 return self._interrupted()
-            case "read" if self._asked_elsewhere is not None and isinstance(answer, Reading):
-                self._read_elsewhere = (self._asked_elsewhere, answer)
-            case "catalog" if self._waits_for == "catalog":
-                self._analyst = answer  # type: ignore[assignment]
-                self._generation += 1
-                self._stale = False
             case "cancel":
                 return ()
+            case "read" if isinstance(answer, Reading):
+                self._understanding.was_read(answer)
+            case "catalog" if self._waits_for == "catalog":
+                self._understanding.renewed(answer)  # type: ignore[arg-type]  # the endpoint's analyst
             case _:
                 raise AssertionError(f"nothing was asked under the name {name}")
         self._waits_for = ""
@@ -191,22 +160,25 @@ class PostgresInterceptor(Interceptor[Frames]):
 
     # The target's side.
 
-    def _answered(self, message: Frames) -> Iterator[_Effect]:
+    def _answered(self, message: Frames) -> Iterable[_Effect]:
         answers = self._answers
         shown = answers.take(message.data, message.marks)
-        yield Note("output", shown)
+        effects: list[_Effect] = [Note("output", shown)]
         if answers.notes:
-            yield from answers.notes
+            effects += answers.notes
             answers.notes.clear()
-        yield Send(Side.CLIENT, message if shown is message.data else Frames(shown))
+        effects.append(Send(Side.CLIENT, message if shown is message.data else Frames(shown)))
         if answers.failed_run and not self._skipping:
             self._skipping = True
             question = self._question
             if question is not None and question.held:
-                yield Withdraw(question.ticket, "the target refused a message before it")
-        if self._waits_for == "answers":
-            self._waits_for = ""
-            yield from self._advance()
+                effects.append(Withdraw(question.ticket, "the target refused a message before it"))
+        return self._resumed(effects) if self._waits_for == "answers" else effects
+
+    def _resumed(self, effects: list[_Effect]) -> Iterator[_Effect]:
+        yield from effects
+        self._waits_for = ""
+        yield from self._advance()
 
     def _interrupted(self) -> Iterator[_Effect]:
         """Cancel what runs and what is held, as the client asked from another connection."""
@@ -291,118 +263,110 @@ class PostgresInterceptor(Interceptor[Frames]):
 
     def _query(self, data: bytes, start: int, end: int) -> int:
         text = m.read_query(data, start, end)
-        self._not_copying()
-        if self._skipping:
+        if self._is_out_of_turn():
             return _DROP
-        reading = self._read(text)
+        reading = self._understanding.read(text)
         if reading is None:
-            return _WAIT
+            return self._wait()
         if reading.sqlstate:
             return self._refuse(m.QUERY, refusal.unreadable(reading))
-        traits = self._settled(self._traits.of(reading))
+        traits = self._understanding.whole(reading, self._run)
         if traits is None:
-            return _WAIT
+            return self._wait()
         return self._judge(m.QUERY, traits.reading.action, traits)
 
     def _function_call(self, data: bytes, start: int, end: int) -> int:
-        self._not_copying()
-        if self._skipping:
-            return _DROP
-        return self._refuse(m.QUERY, _NO_FUNCTION_CALLS)
+        return _DROP if self._is_out_of_turn() else self._refuse(m.QUERY, _NO_FUNCTION_CALLS)
 
     def _parse(self, data: bytes, start: int, end: int) -> int:
         name, text, types = m.read_parse(data, start, end)
-        self._not_copying()
-        if self._skipping:
+        if self._is_out_of_turn():
             return _DROP
-        reading = self._read(text, types)
+        reading = self._understanding.read(text, types)
         if reading is None:
-            return _WAIT
+            return self._wait()
         if reading.sqlstate:
             return self._refuse(m.PARSE, refusal.unreadable(reading))
-        statement = Statement(text, reading, self._generation, types)
-        change = self._statements.change(key(name), statement, self._run)
+        statement = Statement(text, reading, self._understanding.generation, types)
+        change = self._answers.statements.change(key(name), statement, self._run)
         self._answers.expect(Expected(m.PARSE, (change,)))
         return _PASS
 
     def _bind(self, data: bytes, start: int, end: int) -> int:
         bound = m.read_bind(data, start, end)
-        self._not_copying()
-        if self._skipping:
+        if self._is_out_of_turn():
             return _DROP
-        if self._stale and not self._may_read_on():
-            return _WAIT
-        found = self._statements.meanings(key(bound.statement), self._run)
+        if not self._understanding.may_go_on():
+            return self._wait()
+        found = self._answers.statements.meanings(key(bound.statement), self._run)
         if len(found) > 1:
             return self._wait("answers")
+        name = key(bound.portal)
         if not found:
-            # The target knows no such statement either, and says so; should it know one, it is not bound unjudged.
-            portal = Portal(UNKNOWN)
-        else:
-            statement = found[0]
-            if statement.generation != self._generation and not self._read_again(statement):
-                return _WAIT
-            arguments = _arguments(bound)
-            if arguments is None:
-                return self._refuse(m.BIND, _NOT_UTF8)
-            portal = Portal(statement.reading, arguments, _facts(statement, bound.formats))
-        if found and (traits := self._traits.of(portal.reading)).early:
-            traits_now = self._settled(traits)
-            if traits_now is None:
-                return _WAIT
-            return self._judge(m.BIND, _called(traits_now.reading, portal), traits_now, portal, key(bound.portal))
-        self._bound(key(bound.portal), portal)
+            # The target knows no such statement either, and says so; should it know one, it is not run unjudged.
+            self._bound(name, Portal(UNKNOWN))
+            return _PASS
+        statement = found[0]
+        if not self._understanding.refresh(statement):
+            return self._wait()
+        arguments = arguments_of(bound)
+        if arguments is None:
+            return self._refuse(m.BIND, _NOT_UTF8)
+        portal = Portal(statement.reading, arguments, statement.facts(bound.formats))
+        if self._understanding.traits(portal.reading).early:
+            traits = self._understanding.whole(portal.reading, self._run)
+            if traits is None:
+                return self._wait()
+            return self._judge(m.BIND, portal.called(traits.reading), traits, portal, name)
+        self._bound(name, portal)
         return _PASS
 
     def _bound(self, name: bytes, portal: Portal) -> None:
-        change = self._portals.change(name, portal, self._run)
+        change = self._answers.portals.change(name, portal, self._run)
         self._answers.expect(Expected(m.BIND, (change,)))
 
     def _execute(self, data: bytes, start: int, end: int) -> int:
         name = key(m.read_execute(data, start, end))
-        self._not_copying()
-        if self._skipping:
+        if self._is_out_of_turn():
             return _DROP
-        found = self._portals.meanings(name, self._run)
+        found = self._answers.portals.meanings(name, self._run)
         if len(found) > 1:
             return self._wait("answers")
         portal = found[0] if found else Portal(UNKNOWN)
         if portal.allowed or (portal.approved and portal.suspended):
             # Judged when it was bound, or the same execution that people approved, fetched in portions.
             portal.allowed = portal.suspended = False
-            self._executed(self._traits.of(portal.reading), portal)
+            self._executed(self._understanding.traits(portal.reading), portal)
             return _PASS
-        traits = self._settled(self._traits.of(portal.reading))
+        traits = self._understanding.whole(portal.reading, self._run)
         if traits is None:
-            return _WAIT
-        return self._judge(m.EXECUTE, _called(traits.reading, portal), traits, portal)
+            return self._wait()
+        return self._judge(m.EXECUTE, portal.called(traits.reading), traits, portal)
 
     def _executed(self, traits: Traits, portal: Portal) -> None:
         expected = Expected(m.EXECUTE, (), portal.ticket)
         expected.portal = portal
         if not traits.plain:
             expected.doubts, expected.by_name = traits.doubts, traits.by_name
-            expected.changes = self._changes(traits.reading, self._run)
+            expected.changes = self._understanding.changes(traits.reading, self._run)
         self._answers.expect(expected)
 
     def _describe(self, data: bytes, start: int, end: int) -> int:
         m.read_named(data, start, end)
-        self._not_copying()
-        if self._skipping:
+        if self._is_out_of_turn():
             return _DROP
         self._answers.expect(Expected(m.DESCRIBE))
         return _PASS
 
     def _close(self, data: bytes, start: int, end: int) -> int:
         kind, name = m.read_named(data, start, end)
-        self._not_copying()
-        if self._skipping:
+        if self._is_out_of_turn():
             return _DROP
         change: Change[Any]
         if kind == ord("S"):
-            change = self._statements.change(key(name), None, self._run)
+            change = self._answers.statements.change(key(name), None, self._run)
         else:
-            change = self._portals.change(key(name), None, self._run)
+            change = self._answers.portals.change(key(name), None, self._run)
         self._answers.expect(Expected(m.CLOSE, (change,)))
         return _PASS
 
@@ -440,81 +404,6 @@ class PostgresInterceptor(Interceptor[Frames]):
         self._over = "the client ended the session"
         return _PASS
 
-    # Reading, judging, deciding.
-
-    def _read(self, text: bytes, types: tuple[int, ...] = ()) -> Reading | None:
-        """Return what `text` means; None if that has to be waited for."""
-        if self._stale and not self._may_read_on():
-            return None
-        if len(text) <= READ_INLINE:
-            return self._analyst.read(text, self._paths, types)
-        question = ReadText(self._analyst, text, self._paths, types)
-        elsewhere, self._read_elsewhere = self._read_elsewhere, None
-        if elsewhere is not None and elsewhere[0] == question:
-            return elsewhere[1]
-        self._asked_elsewhere = question
-        self._before.append(Ask("read", question))
-        self._waits_for = "read"
-        return None
-
-    def _read_again(self, statement: Statement) -> bool:
-        """Bring a statement's reading up to date, as the target plans it anew; say False if that must be waited for."""
-        if statement.text is None:
-            statement.reading = UNKNOWN
-        else:
-            reading = self._read(statement.text, statement.types)
-            if reading is None:
-                return False
-            statement.reading = UNKNOWN if reading.sqlstate else reading
-        statement.facts.clear()
-        statement.generation = self._generation
-        return True
-
-    def _may_read_on(self) -> bool:
-        """Tell whether a text may be read while the catalog is out of date; else arrange for what it waits for."""
-        answers = self._answers
-        if answers.ready_is_due:
-            self._waits_for = "answers"
-            return False
-        if not answers.outstanding and answers.status == IDLE:
-            self._before.append(Ask("catalog", None))
-            self._waits_for = "catalog"
-            return False
-        return True
-
-    def _settled(self, traits: Traits) -> Traits | None:
-        """Return the traits with all that is run by name and all doubts added; None if that has to be waited for."""
-        if self._stale:
-            if not self._may_read_on():
-                return None
-            if not traits.only_ends:
-                # Within the transaction that changed it, nobody but the target knows the catalog.
-                action = traits.reading.action
-                doubtful = replace(action, resources=(*action.resources, _UNCOMMITTED), form=None)
-                traits = self._traits.of(replace(traits.reading, action=doubtful))
-        if not traits.runs_names:
-            return traits
-        prepared: dict[str, Reading] = {}
-        portals: dict[str, Reading] = {}
-        for effect in traits.reading.effects:
-            if isinstance(effect, Executes):
-                statements = self._statements.meanings(key(effect.name), self._run)
-                if len(statements) > 1:
-                    self._waits_for = "answers"
-                    return None
-                if statements:
-                    if statements[0].generation != self._generation and not self._read_again(statements[0]):
-                        return None
-                    prepared[effect.name] = statements[0].reading
-            elif isinstance(effect, Fetches):
-                cursors = self._portals.meanings(key(effect.name), self._run)
-                if len(cursors) > 1:
-                    self._waits_for = "answers"
-                    return None
-                if cursors and not cursors[0].arguments:  # which nobody would see who judges a FETCH
-                    portals[effect.name] = cursors[0].reading
-        return self._traits.of(self._analyst.compose(traits.reading, prepared, portals))
-
     def _judge(self, kind: int, action: Action, traits: Traits, portal: Portal | None = None, name: bytes = b"") -> int:
         self._tickets += 1
         self._question = _Question(kind, Ticket(self._tickets), action, traits, portal, name)
@@ -542,7 +431,7 @@ class PostgresInterceptor(Interceptor[Frames]):
             if not traits.plain:
                 expected.doubts, expected.by_name = traits.doubts, traits.by_name
                 expected.single = traits.reading.statements <= 1
-                expected.changes = self._changes(traits.reading, 0)
+                expected.changes = self._understanding.changes(traits.reading, 0)
             self._answers.expect(expected)
             return _PASS
         portal.ticket = ticket
@@ -553,41 +442,6 @@ class PostgresInterceptor(Interceptor[Frames]):
         else:
             self._executed(traits, portal)
         return _PASS
-
-    def _changes(self, reading: Reading, run: int) -> tuple[Change[Any], ...]:
-        """Return what a text that is sent now does to names, and follow what it may do to paths and catalog."""
-        changes: list[Change[Any]] = []
-        for effect in reading.effects:
-            match effect:
-                case Prepares(name=name, reading=inner):
-                    statement = Statement(None, inner, self._generation)
-                    changes.append(self._statements.change(key(name), statement, run))
-                case Deallocates(name=name):
-                    changes.append(self._statements.change(None if name is None else key(name), None, run))
-                case Declares(name=name, reading=inner, holdable=holdable):
-                    changes.append(self._portals.change(key(name), Portal(inner, holdable=holdable), run))
-                case Closes(name=name):
-                    changes.append(self._portals.change(None if name is None else key(name), None, run))
-                case EndsTransaction():
-                    changes.append(self._portals.change(None, None, run, spares_holdable=True))
-                case DiscardsAll():
-                    changes.append(self._statements.change(None, None, run))
-                    changes.append(self._portals.change(None, None, run))
-                case SetsPath(path=path):
-                    self._may_search(path)
-                case ChangesCatalog():
-                    self._stale = True
-                case Executes() | Fetches():
-                    pass
-        return tuple(changes)
-
-    def _may_search(self, path: SearchPath) -> None:
-        if path in self._paths:
-            return
-        if len(self._paths) >= PATHS_AT_MOST:
-            raise LimitExceeded(f"more than {PATHS_AT_MOST} different search paths in one session")
-        self._paths |= {path}
-        self._generation += 1
 
     def _refuse(self, kind: int, words: Refusal, ticket: int = 0) -> int:
         """Have the client told `words` in place of the answer to its message."""
@@ -602,13 +456,18 @@ class PostgresInterceptor(Interceptor[Frames]):
         self._answers.expect(expected)
         return _REPLACE
 
-    def _wait(self, what: str) -> int:
-        self._waits_for = what
+    def _wait(self, what: str = "") -> int:
+        """Have the message wait for `what`, or for what the understanding of it waits for."""
+        self._waits_for = what or self._understanding.waits_for
+        self._before += self._understanding.asks
+        self._understanding.asks.clear()
         return _WAIT
 
-    def _not_copying(self) -> None:
+    def _is_out_of_turn(self) -> bool:
+        """Tell whether a message is to be dropped, as the target skips it; raise if it must not come at all."""
         if self._answers.copying_in:
             raise ProtocolError("expected COPY data or its end")
+        return self._skipping
 
 
 _STEPS: Final[dict[int, Callable[[PostgresInterceptor, bytes, int, int], int]]] = {
@@ -636,39 +495,6 @@ _SQLSTATES: Final = {
     "target.unreachable": "08001",
 }
 
-_UNCOMMITTED: Final = Resource("catalog", "uncommitted changes", "read", Access.UNKNOWN)
 _NO_FUNCTION_CALLS: Final = Refusal("0A000", "bastion does not pass FunctionCall messages", hint="Call it by SELECT.")
 _NO_MASKS: Final = Refusal("42501", "the result would have to be masked in a way that bastion cannot honour here")
 _NOT_UTF8: Final = Refusal("22021", "an argument in text format is not valid UTF-8")
-
-
-def _arguments(bound: m.Bound) -> tuple[Argument, ...] | None:
-    """Return bound values as an action carries them; None if one of them is not the text that it claims to be."""
-    values, formats = bound.values, bound.formats
-    if not values:
-        return ()
-    if formats == (1,):
-        return values
-    try:
-        if len(formats) <= 1:
-            return tuple([None if v is None else v.decode() for v in values])
-        return tuple([v if v is None or binary else v.decode() for v, binary in zip(values, formats, strict=True)])
-    except UnicodeDecodeError:
-        return None
-
-
-def _facts(statement: Statement, formats: tuple[int, ...]) -> dict[str, object] | None:
-    facts = statement.facts.get(formats)
-    if facts is None:
-        if len(statement.facts) > 64:
-            statement.facts.clear()
-        told = {"types": list(statement.types), "formats": list(formats)}
-        facts = statement.facts[formats] = {**statement.reading.action.facts, **told}
-    return facts
-
-
-def _called(reading: Reading, portal: Portal) -> Action:
-    """Return the action of running a portal."""
-    if not portal.arguments:
-        return reading.action
-    return reading.action.called_with(portal.arguments, portal.facts)

@@ -115,6 +115,7 @@ class Bound:
     formats: tuple[int, ...]
     """As it came: none means all text, one means the same for all."""
     values: tuple[bytes | None, ...]
+    result_formats: tuple[int, ...] = ()
 
 
 def read_bind(data: bytes, start: int, end: int) -> Bound:
@@ -141,10 +142,10 @@ def read_bind(data: bytes, start: int, end: int) -> Bound:
         else:
             values.append(data[at : at + size])
             at += size
-    _, at = _formats(data, at, end)
+    results, at = _formats(data, at, end)
     if at != end:
         raise ProtocolError("expected Bind to end after its result formats")
-    return Bound(data[start + 5 : portal_end], data[portal_end + 1 : name_end], formats, tuple(values))
+    return Bound(data[start + 5 : portal_end], data[portal_end + 1 : name_end], formats, tuple(values), results)
 
 
 def read_execute(data: bytes, start: int, end: int) -> bytes:

@@ -10,60 +10,12 @@ happen: a name that means something else there than here.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from bastion.model.action import Access, Action, Argument, Resource
-from bastion.protocols.postgres.sql.reading import Reading
+from bastion.protocols.postgres.binding import Portal, Statement
 
 _LONGEST_NAME: Final = 63
 """NAMEDATALEN - 1: the target's tables of statements and portals compare no more bytes of a name than this."""
-
-UNKNOWN: Final = Reading(
-    Action("postgres", "unknown", "", (Resource("statement", "", "unknown", Access.UNKNOWN),)), statements=1
-)
-"""The reading of what we cannot tell."""
-
-
-@dataclass(slots=True, eq=False)
-class Statement:
-    """A prepared statement."""
-
-    text: bytes | None
-    """As Parse sent it; None if SQL's PREPARE made it, whose text we do not have apart."""
-    reading: Reading
-    generation: int
-    """Of the reading: statements are read again when paths or catalog have changed, as the target plans them again."""
-    types: tuple[int, ...] = ()
-    facts: dict[tuple[int, ...], dict[str, object]] = field(default_factory=dict)
-    """The facts of an execution, by parameter formats."""
-
-    def means(self, other: "Statement | Portal") -> bool:
-        """Tell whether both do the same."""
-        return isinstance(other, Statement) and self.reading is other.reading and self.types == other.types
-
-
-@dataclass(slots=True, eq=False)
-class Portal:
-    """A statement with its arguments, ready to run. Keeps the reading it was bound with."""
-
-    reading: Reading
-    arguments: tuple[Argument, ...] = ()
-    facts: dict[str, object] | None = None
-    holdable: bool = False
-    allowed: bool = False
-    """Whether its first execution was judged already, when it was bound."""
-    approved: bool = False
-    """Whether people approved its execution."""
-    ticket: int = 0
-    """Of its latest judgement."""
-    suspended: bool = False
-    """Whether the target has answered that there are more rows of the same execution."""
-
-    def means(self, other: "Statement | Portal") -> bool:
-        """Tell whether both are one."""
-        return self is other
-
 
 V = TypeVar("V", Statement, Portal)
 
@@ -73,18 +25,20 @@ def key(name: bytes | str) -> bytes:
     return (name.encode() if isinstance(name, str) else name)[:_LONGEST_NAME]
 
 
-@dataclass(slots=True, eq=False)
 class Change(Generic[V]):
     """What one message does to one name, or to all names, if the target goes along."""
 
-    names: "Names[V]"
-    name: bytes | None
-    """None for every name."""
-    value: V | None
-    """None if the name is gone afterwards."""
-    run: int
-    """The run of messages up to a Sync that it belongs to; 0 if nothing else depends on its success."""
-    spares_holdable: bool = False
+    spares_holdable = False
+    """Whether it leaves cursors alone that outlive their transaction."""
+
+    def __init__(self, names: "Names[V]", name: bytes | None, value: V | None, run: int) -> None:
+        self.names: Names[V] = names
+        self.name = name
+        """None for every name."""
+        self.value: V | None = value
+        """None if the name is gone afterwards."""
+        self.run = run
+        """The run of messages up to a Sync that it belongs to; 0 if nothing else depends on its success."""
 
     def happened(self) -> None:
         """Take it as a fact."""
@@ -107,14 +61,25 @@ class Names(Generic[V]):
         self._settled: dict[bytes, V] = {}
         self._pending: list[Change[V]] = []
 
-    def change(self, name: bytes | None, value: V | None, run: int, *, spares_holdable: bool = False) -> Change[V]:
+    def change(self, name: bytes | None, value: V | None, run: int) -> Change[V]:
         """Return a change that is pending until it `happened` or `failed`."""
-        change = Change(self, name, value, run, spares_holdable)
+        change = Change(self, name, value, run)
         self._pending.append(change)
+        return change
+
+    def ends(self, run: int) -> Change[V]:
+        """Return the end of a transaction as a change."""
+        change = self.change(None, None, run)
+        change.spares_holdable = True
         return change
 
     def meanings(self, name: bytes, run: int) -> list[V]:
         """Return what `name` may mean to a message of `run`: none, one, or several that differ."""
+        pending = self._pending
+        if not pending or (pending[-1].name == name and pending[-1].run == run):
+            # The common path: nothing is pending, or this very run has just said what the name means.
+            value = pending[-1].value if pending else self._settled.get(name)
+            return [] if value is None else [value]
         found: list[V] = []
         for change in reversed(self._pending):
             if change.name == name or (change.name is None and not change.spares_holdable):
@@ -170,8 +135,3 @@ class Names(Generic[V]):
 def _add(found: list[V], value: V) -> None:
     if not any(value.means(other) for other in found):
         found.append(value)
-
-
-UNKNOWN_STATEMENT: Final = Statement(None, UNKNOWN, 0)
-UNKNOWN_PORTAL: Final = Portal(UNKNOWN, holdable=True)
-"""What nobody knows does not end with its transaction either, as far as anybody knows."""

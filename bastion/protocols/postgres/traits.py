@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bastion.model.action import Access
-from bastion.protocols.postgres.names import UNKNOWN
+from bastion.protocols.postgres.binding import UNKNOWN
 from bastion.protocols.postgres.sql.reading import EndsTransaction, Executes, Fetches, Reading
 from bastion.protocols.postgres.sql.statements import PLACEHOLDER
 

@@ -10,8 +10,9 @@ from bastion.model.mask import Mask
 from bastion.model.verdict import Allow, Demand
 from bastion.protocols.contract import Hangup, Judge, Send, Side, Waiting
 from bastion.protocols.postgres import messages as m
-from bastion.protocols.postgres.interceptor import PATHS_AT_MOST, ReadText, SessionFacts
+from bastion.protocols.postgres.interceptor import SessionFacts
 from bastion.protocols.postgres.messages import Frames, frame
+from bastion.protocols.postgres.understanding import PATHS_AT_MOST, ReadText
 from tests.protocols.postgres.wire import (
     ALLOW,
     BOUND,

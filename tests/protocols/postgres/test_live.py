@@ -13,8 +13,8 @@ from bastion.model.action import Action
 from bastion.protocols.contract import Side
 from bastion.protocols.postgres import impact
 from bastion.protocols.postgres import messages as m
+from bastion.protocols.postgres.binding import UNKNOWN
 from bastion.protocols.postgres.interceptor import SessionFacts
-from bastion.protocols.postgres.names import UNKNOWN
 from bastion.protocols.postgres.sql.analysis import CatalogAnalyst
 from bastion.protocols.postgres.sql.loading import load
 from bastion.protocols.postgres.startup import target_startup
