@@ -16,7 +16,7 @@ import psycopg
 from bastion.demo.cluster import Cluster, any_installation, free_port, short_directory
 from tests.bench.tickets import fed
 from tests.kit.issuer import Issuer
-from tests.kit.rig import ALICE, Rig, until
+from tests.kit.rig import ALICE, Api, Rig, until
 
 USER, PASSWORD, DATABASE = "bench", "bench-password", "bench"
 SCALE = 10
@@ -43,11 +43,15 @@ class Way:
     """Whose CPU and memory are counted; none for the bare target."""
     rig: Rig | None = None
     directory: Path = field(default_factory=Path)
+    api: Api | None = None
 
     def dsn(self) -> str:
         """Return a connection string for one connection."""
         if self.rig is not None:
-            return self.rig.dsn(ALICE, self.database)
+            (ticket,) = self._tickets(1)
+            return psycopg.conninfo.make_conninfo(
+                host=self.host, port=self.port, user=self.user, dbname=self.database, password=ticket
+            )
         return psycopg.conninfo.make_conninfo(
             host=self.host, port=self.port, user=self.user, dbname=self.database, password=PASSWORD, sslmode="disable"
         )
@@ -66,10 +70,15 @@ class Way:
         if self.rig is None:
             yield {**chosen, "PGPASSWORD": PASSWORD}
             return
-        with self.rig.api(ALICE) as api:
-            issued = [api.post("tickets", target=self.database, reason="", client="") for _ in range(connections)]
-        with fed(self.directory / "passwords", [a.json()["ticket"] for a in issued]) as path:
+        with fed(self.directory / "passwords", self._tickets(connections)) as path:
             yield {**chosen, "PGPASSFILE": str(path)}
+
+    def _tickets(self, number: int) -> list[str]:
+        """Return new tickets. One client asks for all of them, as the command line's does while it runs."""
+        assert self.rig is not None
+        if self.api is None:
+            self.api = self.rig.api(ALICE)
+        return [self.api.post("tickets", target=self.database).json()["ticket"] for _ in range(number)]
 
     def cpu(self) -> float:
         """Return the seconds of CPU that the process between has used so far."""
