@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-_WORTH_COPYING = 4 * 1024 * 1024
+_WORTH_COPYING = 8 * 1024 * 1024
 _WORTH_EMPTYING = 16 * 1024 * 1024
 _ATTEMPTS = 8
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}

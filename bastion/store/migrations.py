@@ -5,7 +5,8 @@ from sqlite_utils import Database, Migrations
 migrations = Migrations("bastion")
 
 _APPEND_ONLY = {
-    "chunks": "id = new.id or (session = new.session and first = new.first)",
+    "chunks": "id = new.id",
+    "spans": "id = new.id or (session = new.session and first = new.first)",
     "approvals": "id = new.id",
     "votes": "id = new.id or (approval = new.approval and issuer = new.issuer and subject = new.subject)",
     "settlements": "approval = new.approval",
@@ -43,7 +44,13 @@ def m001_recordings(db: Database) -> None:
         ) strict
         """
     )
-    db.execute("create unique index chunks_by_session on chunks (session, first)")
+    # An index on chunks by session would be written to at each commit, at a place of its own for each session, and cost
+    # more than all the rest. What it would say is written from time to time instead, for many chunks at once.
+    db.execute(
+        "create table spans (id integer primary key, session text not null, first integer not null, "
+        "last integer not null, chunks blob not null) strict"
+    )
+    db.execute("create unique index spans_by_session on spans (session, first)")
     db.execute(
         "create table approvals (id text primary key, session text not null, digest text not null, "
         "policy text not null, request text not null, asked integer not null) strict"

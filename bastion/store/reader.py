@@ -16,6 +16,7 @@ from bastion.errors import RecordingBroken, RecordingError
 from bastion.model.entry import Entry
 from bastion.store.database import STORE
 from bastion.store.packing import entries, unpacked, unpacked_output
+from bastion.store.spans import chunks
 
 _UNWRITABLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -141,29 +142,32 @@ class Reader:
     def entries(self, session: str, *, after: int = 0, limit: int | None = None) -> Iterator[Entry]:
         """Yield a session's entries in order; raise `RecordingBroken` at one that is unreadable."""
         given = 0
-        while True:
-            # One chunk a query, so that no statement stays open while the caller is busy with what it was given.
-            chunk = self._connection.execute(
-                "select first, count, packing, body from chunks where session = ? and first + count > ? "
-                "order by first limit 1",
-                (session, after + 1),
-            ).fetchone()
-            if chunk is None:
-                return
-            first, count, packing, body = chunk
-            try:
-                found = list(entries(unpacked(packing, body)))
-            except ValueError as error:
-                raise RecordingBroken(session, first, f"entry {first} of session {session}: {error}") from None
-            if [entry.seq for entry in found] != list(range(first, first + count)):
-                raise RecordingBroken(session, first, f"the chunk of session {session} at entry {first} was changed")
-            for entry in found:
-                if entry.seq > after:
-                    if given == limit:
-                        return
-                    given += 1
-                    yield entry
-            after = first + count - 1
+        try:
+            for chunk in chunks(self._connection, session, after):
+                # A query for each, so that no statement stays open while the caller is busy with what it was given.
+                for entry in self._chunk(session, chunk):
+                    if entry.seq > after:
+                        if given == limit:
+                            return
+                        given += 1
+                        yield entry
+        except ValueError as error:
+            raise RecordingBroken(session, 0, f"where session {session} lies is not readable: {error}") from None
+
+    def _chunk(self, session: str, chunk: int) -> list[Entry]:
+        row = self._connection.execute(
+            "select first, count, packing, body from chunks where id = ? and session = ?", (chunk, session)
+        ).fetchone()
+        if row is None:
+            raise RecordingBroken(session, 0, f"a chunk of session {session} is missing")
+        first, count, packing, body = row
+        try:
+            found = list(entries(unpacked(packing, body)))
+        except ValueError as error:
+            raise RecordingBroken(session, first, f"entry {first} of session {session}: {error}") from None
+        if [entry.seq for entry in found] != list(range(first, first + count)):
+            raise RecordingBroken(session, first, f"the chunk of session {session} at entry {first} was changed")
+        return found
 
     def policy(self, version: str) -> str | None:
         """Return the text of a policy, or None."""

@@ -5,25 +5,27 @@ import sqlite3
 
 from bastion.store.chain import Chain, Counts
 from bastion.store.packing import entries, unpacked
+from bastion.store.spans import chunks, last_chunk
 
 
 def resumed(connection: sqlite3.Connection, session: str) -> Chain:
-    """Return a session's chain as it stands in the store, to be gone on with.
+    """Return a session's chain as it stands in the store, to be gone on with; it counts nothing."""
+    chunk = last_chunk(connection, session)
+    if chunk is None:
+        return Chain()
+    last, links = connection.execute("select first + count - 1, links from chunks where id = ?", (chunk,)).fetchone()
+    return Chain(last, bytes(links[-32:]))
+
+
+def counted(connection: sqlite3.Connection, session: str) -> Counts:
+    """Return what a session's entries come to.
 
     An entry that cannot be read is not counted. It does not keep the gateway from starting: `verify` names it.
     """
-    last = connection.execute(
-        "select first + count - 1, links from chunks where session = ? order by first desc limit 1", (session,)
-    ).fetchone()
-    if last is None:
-        return Chain()
     counts = Counts()
-    rows = connection.execute(
-        "select packing, body from chunks where session = ? order by first",
-        (session,),
-    )
-    for packing, body in rows:
+    for chunk in chunks(connection, session):
+        packing, body = connection.execute("select packing, body from chunks where id = ?", (chunk,)).fetchone()
         with contextlib.suppress(ValueError):
             for entry in entries(unpacked(packing, body)):
                 counts.add(entry)
-    return Chain(last[0], bytes(last[1][-32:]), counts)
+    return counts

@@ -10,6 +10,7 @@ all checkpoints after it. For that, compare the number of the last checkpoint wi
 the private key can sign anything.
 """
 
+import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from bastion.store import facts
 from bastion.store.checkpoints import digest, is_signed, public_key
 from bastion.store.packing import entries, unpacked
 from bastion.store.reader import Reader
+from bastion.store.spans import floor
 from bastion.store.writer import GATEWAY
 
 _FACTS: dict[str, tuple[str, Callable[..., bytes]]] = {
@@ -76,26 +78,33 @@ def verify(
     `progress` is told the number of entries that were read so far. Raises `RecordingError` if there is no such session.
     """
     trusted = public_key(key)
-    with Reader.open(directory) as reader, reader.snapshot() as connection:
-        heads, last, count = _checkpoints(connection, trusted)
-        signed_for = heads.pop(GATEWAY, {})
-        signed = max(signed_for, default=0)
-        walk, said = _Walk(connection, progress), _Said()
-        length = walk.follow(GATEWAY, signed_for, said.read)
-        unsigned = length - signed
-        names = _names(connection, {*heads, *said.opened}, session)
-        for name in names:
-            known = heads.get(name, {})
-            last_signed = max(known, default=0)
-            end = said.ends.get(name)
-            if end is not None and known.setdefault(end.entries, end.link) != end.link:
-                raise RecordingBroken(name, end.entries, f"session {name} does not end as it was recorded to end")
-            length = walk.follow(name, known)
-            if end is not None and length > end.entries:
-                raise RecordingBroken(name, end.entries + 1, f"session {name} goes on after its end")
-            proven = end.entries if end is not None and end.seq <= signed else last_signed
-            unsigned += length - proven
-        _check_rows(connection, said.rows)
+    with Reader.open(directory) as reader:
+        try:
+            with reader.snapshot() as connection:
+                return _proof(connection, trusted, session, progress)
+        except sqlite3.Error as error:
+            raise RecordingBroken(GATEWAY, 0, f"the store's file is damaged: {error}") from error
+
+
+def _proof(
+    connection: sqlite3.Connection, key: Ed25519PublicKey, session: str | None, progress: Callable[[int], None]
+) -> Proof:
+    heads, last, count = _checkpoints(connection, key)
+    signed_for = heads.pop(GATEWAY, {})
+    signed = max(signed_for, default=0)
+    walk, said = _Walk(connection, progress), _Said()
+    gateway = _Chain(GATEWAY, signed_for)
+    walk.follow({GATEWAY: gateway}, said.read)
+    unsigned = gateway.seq - signed
+    names = _names(connection, {*heads, *said.opened}, session)
+    chains = {name: _expected(name, heads.get(name, {}), said.ends.get(name)) for name in names}
+    walk.follow(chains, whole=session is None)
+    for name, chain in chains.items():
+        end = said.ends.get(name)
+        proven = end.entries if end is not None and end.seq <= signed else max(heads.get(name, {}), default=0)
+        unsigned += chain.seq - proven
+    _check_spans(connection, {GATEWAY: gateway, **chains}, walk.floor)
+    _check_rows(connection, said.rows)
     return Proof(len(names), walk.entries, count, last, unsigned)
 
 
@@ -131,37 +140,97 @@ class _Said:
             ) from None
 
 
+@dataclass(slots=True)
+class _Chain:
+    """One chain as far as it was followed."""
+
+    name: str
+    known: Mapping[int, str]
+    """Links of some entries that are known from elsewhere; the chain goes at least up to the last."""
+    end: int | None = None
+    """The last entry there may be."""
+    seq: int = 0
+    link: bytes = GENESIS
+    places: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    """Over the numbers of its chunks, as far as spans hold them."""
+
+    def take(self, entry: Entry, stored: bytes) -> None:
+        """Follow the chain by one entry."""
+        name = self.name
+        self.seq, self.link = self.seq + 1, entry.link(self.link)
+        if entry.seq != self.seq or self.link != stored:
+            raise RecordingBroken(name, self.seq, f"entry {self.seq} of session {name} does not follow from the others")
+        if self.end is not None and self.seq > self.end:
+            raise RecordingBroken(name, self.seq, f"session {name} goes on after its end")
+        if self.seq in self.known and self.known[self.seq] != self.link.hex():
+            raise RecordingBroken(name, self.seq, f"entry {self.seq} of session {name} is not the one signed for")
+
+    def close(self) -> None:
+        """Check that nothing is missing."""
+        if self.seq < (wanted := max(self.known, default=0)):
+            words = f"session {self.name} ends after entry {self.seq}; {wanted} were signed for"
+            raise RecordingBroken(self.name, self.seq + 1, words)
+
+
 class _Walk:
-    """Follows chains from their first entry to their last."""
+    """Goes through the chunks in the order in which they were written, following many chains at once."""
 
     def __init__(self, connection: sqlite3.Connection, progress: Callable[[int], None]) -> None:
         self._connection = connection
         self._progress = progress
+        self.floor = floor(connection)
         self.entries = 0
 
-    def follow(self, name: str, known: Mapping[int, str], read: Callable[[Entry], None] = lambda _: None) -> int:
-        """Return the length of a chain that is whole; `known` tells the links of some entries from elsewhere."""
-        seq, link = 0, GENESIS
-        for entry, stored in _linked(self._connection, name):
-            seq, link = seq + 1, entry.link(link)
-            if entry.seq != seq or link != stored:
-                raise RecordingBroken(name, seq, f"entry {seq} of session {name} does not follow from those before it")
-            if seq in known and known[seq] != link.hex():
-                raise RecordingBroken(name, seq, f"entry {seq} of session {name} is not the one that was signed for")
-            read(entry)
-            self.entries += 1
-            if self.entries % 1000 == 0:
-                self._progress(self.entries)
-        if seq < (wanted := max(known, default=0)):
-            raise RecordingBroken(name, seq + 1, f"session {name} ends after entry {seq}; {wanted} were signed for")
-        return seq
+    def follow(
+        self, chains: Mapping[str, _Chain], read: Callable[[Entry], None] = lambda _: None, *, whole: bool = False
+    ) -> None:
+        """Follow these chains to their ends; with `whole`, there must be no others but the gateway's."""
+        for number, name, first, count, packing, body, links in self._connection.execute(
+            "select id, session, first, count, packing, body, links from chunks order by id"
+        ):
+            chain = chains.get(name)
+            if chain is None:
+                if whole and name != GATEWAY:
+                    raise RecordingBroken(name, 1, f"session {name} is missing")
+                continue
+            if first != chain.seq + 1:
+                raise RecordingBroken(name, chain.seq + 1, f"entry {chain.seq + 1} of session {name} is missing")
+            if number <= self.floor:
+                chain.places.update(number.to_bytes(8, "big"))
+            for entry, stored in _linked(name, first, count, packing, body, links):
+                chain.take(entry, stored)
+                read(entry)
+                self.entries += 1
+                if self.entries % 1000 == 0:
+                    self._progress(self.entries)
+        for chain in chains.values():
+            chain.close()
+
+
+def _expected(name: str, signed_for: dict[int, str], end: _End | None) -> _Chain:
+    if end is None:
+        return _Chain(name, signed_for)
+    known = {end.entries: end.link, **signed_for}
+    if known[end.entries] != end.link:
+        raise RecordingBroken(name, end.entries, f"session {name} does not end as it was recorded to end")
+    return _Chain(name, known, end.entries)
+
+
+def _check_spans(connection: sqlite3.Connection, chains: Mapping[str, _Chain], last: int) -> None:
+    """Check that readers are led to all chunks of each session, in order, and to no others."""
+    found = {name: hashlib.sha256() for name in chains}
+    for name, packed in connection.execute("select session, chunks from spans order by session, first"):
+        if name in found:
+            found[name].update(packed)
+    for name, chain in chains.items():
+        if chain.places.digest() != found[name].digest():
+            raise RecordingBroken(name, 0, f"where the chunks of session {name} lie was changed, up to chunk {last}")
 
 
 def _names(connection: sqlite3.Connection, elsewhere: set[str], wanted: str | None) -> list[str]:
     """Return the sessions to prove; raise `RecordingBroken` if one is missing that is known from elsewhere."""
-    stored = {row[0] for row in connection.execute("select distinct session from chunks")} - {GATEWAY}
     described = {row[0] for row in connection.execute("select id from sessions")}
-    for name in sorted(elsewhere | stored):
+    for name in sorted(elsewhere):
         if name not in described and wanted in (None, name):
             raise RecordingBroken(name, 1, f"session {name} is missing")
     if wanted is not None and wanted not in described:
@@ -169,20 +238,18 @@ def _names(connection: sqlite3.Connection, elsewhere: set[str], wanted: str | No
     return sorted(described) if wanted is None else [wanted]
 
 
-def _linked(connection: sqlite3.Connection, session: str) -> Iterator[tuple[Entry, bytes]]:
-    """Yield each entry with the link that is stored for it."""
-    rows = connection.execute(
-        "select first, count, packing, body, links from chunks where session = ? order by first, id", (session,)
-    )
-    for first, count, packing, body, links in rows:
-        try:
-            found = list(entries(unpacked(packing, body)))
-        except ValueError as error:
-            raise RecordingBroken(session, first, f"entry {first} of session {session}: {error}") from None
-        if len(found) != count or len(links) != 32 * count:
-            raise RecordingBroken(session, first, f"the chunk of session {session} at entry {first} was changed")
-        for index, entry in enumerate(found):
-            yield entry, links[32 * index : 32 * index + 32]
+def _linked(
+    session: str, first: int, count: int, packing: int, body: bytes, links: bytes
+) -> Iterator[tuple[Entry, bytes]]:
+    """Yield each entry of a chunk with the link that is stored for it."""
+    try:
+        found = list(entries(unpacked(packing, body)))
+    except ValueError as error:
+        raise RecordingBroken(session, first, f"entry {first} of session {session}: {error}") from None
+    if len(found) != count or len(links) != 32 * count:
+        raise RecordingBroken(session, first, f"the chunk of session {session} at entry {first} was changed")
+    for index, entry in enumerate(found):
+        yield entry, links[32 * index : 32 * index + 32]
 
 
 def _checkpoints(connection: sqlite3.Connection, key: Ed25519PublicKey) -> tuple[dict[str, dict[int, str]], int, int]:

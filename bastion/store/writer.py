@@ -33,7 +33,8 @@ from bastion.store.facts import (
     spent_fact,
     vote_fact,
 )
-from bastion.store.resuming import resumed
+from bastion.store.resuming import counted, resumed
+from bastion.store.spans import WORTH_WRITING, waiting
 from bastion.store.syncing import Syncer
 
 GATEWAY = SessionId("gateway")
@@ -45,7 +46,7 @@ _DIRTY_AT_MOST = 4 * 1024 * 1024
 """How much waits in memory for a commit that nobody has asked for yet."""
 _CHECKPOINT_SECONDS = 60.0
 _CHECKPOINT_AFTER_END = 1.0
-_PAGES = 3 * 4096
+_PAGES = 2 * 4096
 """About what a commit adds to the write-ahead log beside its bodies."""
 _T = TypeVar("_T")
 
@@ -80,6 +81,8 @@ class Recorder:
         self._copier = Copier(directory / STORE, directory / f"{STORE}-wal", self._report)
         self._checkpoint_timer = self._loop.call_later(_CHECKPOINT_SECONDS, self._checkpoint_due)
         try:
+            self._spans = waiting(connection)
+            self._last_chunk: int = connection.execute("select coalesce(max(id), 0) from chunks").fetchone()[0]
             self._chains[GATEWAY] = resumed(connection, GATEWAY)
             self._end_interrupted()
             self._commit()
@@ -319,6 +322,7 @@ class Recorder:
             if self._failed is None:
                 self._take_shown()
                 self.checkpoint()
+                self._write_spans()
         except RecordingError:
             pass  # it was reported when it failed
         self._copier.close()
@@ -375,14 +379,18 @@ class Recorder:
         size = 0
         for session, chain in dirty.items():
             chunk = chain.take()
-            rows.append((session, chunk.first, chunk.count, chunk.packing, chunk.body, chunk.links))
+            self._last_chunk += 1
+            self._spans.add(session, chunk.first, self._last_chunk)
+            rows.append((self._last_chunk, session, chunk.first, chunk.count, chunk.packing, chunk.body, chunk.links))
             size += len(chunk.body) + _PAGES
             self._changed[session] = (chain.seq, chain.link.hex())
         self._guarded(lambda: self._insert(rows))
+        if self._spans.size >= WORTH_WRITING:
+            self._write_spans()
         self._copier.appended(size)
 
     def _insert(self, rows: list[tuple[Any, ...]]) -> None:
-        statement = "insert into chunks (session, first, count, packing, body, links) values (?, ?, ?, ?, ?, ?)"
+        statement = "insert into chunks (id, session, first, count, packing, body, links) values (?, ?, ?, ?, ?, ?, ?)"
         if len(rows) == 1 and not self._connection.in_transaction:
             self._connection.execute(statement, rows[0])
             return
@@ -391,6 +399,17 @@ class Recorder:
         if rows:
             self._connection.executemany(statement, rows)
         self._connection.execute("commit")
+
+    def _write_spans(self) -> None:
+        rows = self._spans.take()
+
+        def write() -> None:
+            # In one transaction: the floor that the last of them sets must not rise before the others are there.
+            self._connection.execute("begin immediate")
+            self._connection.executemany("insert into spans (session, first, last, chunks) values (?, ?, ?, ?)", rows)
+            self._connection.execute("commit")
+
+        self._guarded(write)
 
     def _execute(self, statement: str, row: tuple[Any, ...]) -> int:
         """Run a statement in the transaction that the next commit ends; return how many rows it changed."""
@@ -445,14 +464,15 @@ class Recorder:
     def _end_interrupted(self) -> None:
         """Close what an earlier gateway left open: no session goes on, and no request that waited revives."""
         for (session,) in self._connection.execute("select id from sessions where ended is null").fetchall():
-            self._chains[session] = resumed(self._connection, session)
+            chain = self._chains[session] = resumed(self._connection, session)
+            chain.counts = counted(self._connection, session)
             reason = "the gateway ended without closing it"
             self.append(session, "closed", orjson.dumps({"reason": reason}))
             self.close_session(session, reason)
-        waiting = self._connection.execute(
+        undecided = self._connection.execute(
             "select id from approvals where id not in (select approval from settlements)"
         ).fetchall()
-        for (approval,) in waiting:
+        for (approval,) in undecided:
             self._settled(approval, State.WITHDRAWN, "the gateway ended while it waited", self._now())
 
 

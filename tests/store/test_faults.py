@@ -322,7 +322,7 @@ async def made_again(directory: Path) -> None:
     "statement",
     [
         "insert or replace into chunks select id, session, first, count, 0, x'', links from chunks",
-        "insert or replace into chunks select null, session, first, count, 0, x'', links from chunks",
+        "insert or replace into spans select null, session, first, last, x'' from spans",
         "insert or replace into sessions (id, issuer, subject, name, kind, actor, target, protocol, labels, reason, "
         "peer, client, started) select id, issuer, 'bob', name, kind, actor, target, protocol, labels, reason, peer, "
         "client, started from sessions",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bastion.errors import RecordingError
 from bastion.model.entry import Entry
 from bastion.store.checkpoints import PUBLIC_KEY
 from bastion.store.database import STORE, connected
@@ -53,6 +54,27 @@ def test_a_golden_recording_can_be_written_to_after_its_tables_were_brought_up_t
     assert connection.execute("select count(*) from sessions").fetchone() == (1,)
     connection.close()
     verify(recording, recording / PUBLIC_KEY)
+
+
+@pytest.mark.slow
+def test_no_damage_to_the_file_goes_unnoticed_or_ends_in_anything_but_our_errors(recording: Path) -> None:
+    def told() -> object:
+        verify(recording, recording / PUBLIC_KEY)
+        with Reader.open(recording) as reader:
+            (row,) = reader.sessions(limit=10)
+            return row, list(reader.entries(row.id)), reader.policy("sha256:golden")
+
+    whole, before = (recording / STORE).read_bytes(), told()
+    noticed = 0
+    for at in range(0, len(whole), 211):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0x55
+        (recording / STORE).write_bytes(damaged)
+        try:
+            assert told() == before, at
+        except RecordingError:
+            noticed += 1
+    assert noticed > 10
 
 
 async def test_the_newest_golden_recording_is_what_is_written_today(tmp_path: Path) -> None:

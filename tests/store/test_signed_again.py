@@ -1,6 +1,7 @@
 """A history that was rewritten while the gateway was away stays found, also when it signs what comes after."""
 
 import sqlite3
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def opened(directory: Path) -> Recorder:
 def made_anew(directory: Path, session: str, keep: Callable[[Entry], bool]) -> None:
     """Make a chain anew from the entries to be kept, as somebody who knows the format would."""
     connection = sqlite3.connect(directory / STORE)
-    rows = connection.execute("select packing, body from chunks where session = ? order by first", (session,))
+    rows = connection.execute("select packing, body from chunks where session = ? order by id", (session,))
     kept = [e for packing, body in rows for e in entries(unpacked(packing, body)) if keep(e)]
     connection.execute("delete from chunks where session = ?", (session,))
     link = GENESIS
@@ -46,6 +47,12 @@ def made_anew(directory: Path, session: str, keep: Callable[[Entry], bool]) -> N
             "insert into chunks (session, first, count, packing, body, links) values (?, ?, 1, ?, ?, ?)",
             (session, seq, PLAIN, body, link),
         )
+    lie = [id for (id,) in connection.execute("select id from chunks where session = ? order by id", (session,))]
+    connection.execute("delete from spans where session = ?", (session,))
+    connection.execute(
+        "insert into spans (session, first, last, chunks) values (?, 1, ?, ?)",
+        (session, lie[-1], struct.pack(f">{len(lie)}q", *lie)),
+    )
     connection.commit()
     connection.close()
 

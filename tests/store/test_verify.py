@@ -41,7 +41,7 @@ def change(directory: Path, *statements: str) -> None:
     connection = sqlite3.connect(directory / STORE)
     for (name,) in connection.execute("select name from sqlite_master where type = 'trigger'").fetchall():
         connection.execute(f"drop trigger {name}")
-    connection.execute("drop index chunks_by_session")
+    connection.execute("drop index spans_by_session")
     for statement in statements:
         assert connection.execute(statement).rowcount > 0, statement
     connection.commit()
@@ -63,7 +63,7 @@ def test_an_untouched_store_is_proved(store: Path) -> None:
         ("delete from chunks where session = 's-2'", "s-2", 1),
         ("update chunks set first = 7 - first where session = 's-1' and first in (3, 4)", "s-1", 3),
         ("update chunks set links = zeroblob(32) where session = 's-1' and first = 2", "s-1", 2),
-        ("update chunks set session = 's-1' where session = 's-2' and first = 3", "s-1", 4),
+        ("update chunks set session = 's-1' where session = 's-2' and first = 3", "s-1", 6),
         ("delete from sessions where id = 's-1'", "s-1", 1),
         ("update votes set approves = 0", "gateway", 0),
         ("update votes set subject = 'mallory'", "gateway", 0),
@@ -92,6 +92,15 @@ def test_an_untouched_store_is_proved(store: Path) -> None:
         ("update chunks set packing = 1 where session = 's-2' and first = 2", "s-2", 2),
         ("update chunks set count = 2 where session = 's-2' and first = 2", "s-2", 2),
         ("delete from settlements", "gateway", 0),
+        ("delete from spans where session = 's-1'", "s-1", 0),
+        ("update spans set chunks = substr(chunks, 9) where session = 's-2'", "s-2", 0),
+        (
+            "update spans set chunks = cast(substr(chunks, 9, 8) || substr(chunks, 1, 8) as blob) "
+            "where session = 's-1'",
+            "s-1",
+            0,
+        ),
+        ("update spans set session = 's-2' where session = 's-1'", "s-1", 0),
         ("update spent set at = at + 1", "gateway", 0),
         ("update approvals set request = '[]'", "gateway", 0),
         ("update settlements set state = 'denied'", "gateway", 0),
