@@ -48,7 +48,7 @@ app = typer.Typer(
 def bastion(
     version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
 ) -> None:
-    """Work on production systems through a gateway that records, masks, holds and blocks.
+    """Work on production systems through a gateway that records, holds and blocks.
 
     The gateway holds the credentials of its targets, judges every statement by a policy, asks other people where
     the policy says so, and records what was done. Nobody but it ever sees a credential.
