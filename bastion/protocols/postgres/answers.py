@@ -25,6 +25,7 @@ PINNED: Final = frozenset(
 """Reported settings that decide how text is read and as whom it runs. One that changes ends the conversation."""
 
 _NO_SUCH_NAME: Final = frozenset({"26000", "34000"})
+_TAGS_KEPT: Final = 1000
 IDLE: Final = ord("I")
 _STATUSES: Final = frozenset(b"ITE")
 
@@ -178,10 +179,8 @@ class Answers:
     def _command_complete(self, data: bytes, start: int, end: int) -> None:
         head = self._running(m.COMMAND_COMPLETE)
         self.copying_in = self._copying_out = False
-        tag = visible(m.read_tag(data, start, end))
-        count = tag.rpartition(" ")[2]
-        if count.isdecimal():
-            head.rows += int(count)
+        tag, rows = _TAGS.get(data[start + 5 : end]) or _tag(data, start, end)
+        head.rows += rows
         head.tag = f"{head.tag}; {tag}" if head.tag else tag
         if head.kind == m.EXECUTE:
             self._ignored_syncs = 0
@@ -325,6 +324,19 @@ _FOLLOWED: Final[dict[int, Callable[[Answers, bytes, int, int], bytes | None]]] 
     m.COPY_DATA: Answers._copied,
     m.COPY_DONE: Answers._copied,
 }
+
+
+_TAGS: Final[dict[bytes, tuple[str, int]]] = {}
+"""The tags that have come, with the rows they tell of; there are few different ones."""
+
+
+def _tag(data: bytes, start: int, end: int) -> tuple[str, int]:
+    tag = visible(m.read_tag(data, start, end))
+    count = tag.rpartition(" ")[2]
+    found = tag, int(count) if count.isdecimal() else 0
+    if len(_TAGS) < _TAGS_KEPT:
+        _TAGS[data[start + 5 : end]] = found
+    return found
 
 
 def _unexpected(tag: int) -> ProtocolError:

@@ -415,14 +415,13 @@ class PostgresInterceptor(Interceptor[Frames]):
         if self._skipping:
             self._before.append(Note("finished", {"ticket": question.ticket, "tag": "", "rows": 0, "skipped": True}))
             return _DROP
-        match ruling:
-            case Allow(masks=()):
-                return self._allowed(question)
-            case Deny() as deny:
-                words = refusal.CANCELED if question.canceled else refusal.denied(deny)
-                return self._refuse(question.kind, words, question.ticket)
-            case _:
-                return self._refuse(question.kind, _NO_MASKS, question.ticket)
+        if isinstance(ruling, Allow) and not ruling.masks:
+            return self._allowed(question)
+        if isinstance(ruling, Deny):
+            words = refusal.CANCELED if question.canceled else refusal.denied(ruling)
+        else:
+            words = _NO_MASKS
+        return self._refuse(question.kind, words, question.ticket)
 
     def _allowed(self, question: _Question) -> int:
         traits, portal, ticket = question.traits, question.portal, question.ticket

@@ -120,12 +120,14 @@ class Bound:
 
 def read_bind(data: bytes, start: int, end: int) -> Bound:
     """Return what a Bind message binds."""
-    portal_end = _string_end(data, start + 5, end)
-    name_end = _string_end(data, portal_end + 1, end)
+    portal_end = data.find(b"\0", start + 5, end)
+    name_end = data.find(b"\0", portal_end + 1, end)
+    if portal_end < 0 or name_end < 0:
+        raise ProtocolError("expected the names of a portal and a statement in Bind")
     formats, at = _formats(data, name_end + 1, end)
     if at + 2 > end:
         raise ProtocolError("expected Bind to say how many values it binds")
-    (count,) = _COUNT.unpack_from(data, at)
+    count = data[at] << 8 | data[at + 1]
     at += 2
     if len(formats) > 1 and len(formats) != count:
         raise ProtocolError(f"expected {count} parameter formats, found {len(formats)}")
@@ -208,12 +210,12 @@ def _string_end(data: bytes, start: int, end: int) -> int:
 def _formats(data: bytes, at: int, end: int) -> tuple[tuple[int, ...], int]:
     if at + 2 > end:
         raise ProtocolError("expected a number of formats")
-    (count,) = _COUNT.unpack_from(data, at)
+    count = data[at] << 8 | data[at + 1]
     at += 2
-    if at + 2 * count > end:
-        raise ProtocolError("expected the formats to end within their message")
     if count == 0:
         return (), at
+    if at + 2 * count > end:
+        raise ProtocolError("expected the formats to end within their message")
     formats: tuple[int, ...] = Struct(f">{count}H").unpack_from(data, at) if count > 1 else _COUNT.unpack_from(data, at)
     if max(formats) > 1:
         raise ProtocolError("expected a format of 0 or 1")

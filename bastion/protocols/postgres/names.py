@@ -59,6 +59,7 @@ class Names(Generic[V]):
     def __init__(self, unknown: V) -> None:
         self._unknown: V = unknown
         self._settled: dict[bytes, V] = {}
+        self._some_hold = False
         self._pending: list[Change[V]] = []
 
     def change(self, name: bytes | None, value: V | None, run: int) -> Change[V]:
@@ -94,12 +95,15 @@ class Names(Generic[V]):
     def doubt(self) -> None:
         """Know of no name any more what it means: something ran that could have changed them all."""
         for name in self._settled:
-            self._settled[name] = self._unknown
+            self._keep(name, self._unknown)
 
     def end_transaction(self) -> None:
         """Forget what does not outlive a transaction."""
-        if self._settled:
-            self._settled = {n: v for n, v in self._settled.items() if isinstance(v, Portal) and v.holdable}
+        if not self._some_hold:
+            self._settled.clear()
+            return
+        self._settled = {n: v for n, v in self._settled.items() if isinstance(v, Portal) and v.holdable}
+        self._some_hold = bool(self._settled)
 
     def settled(self) -> Iterator[tuple[bytes, V]]:
         """Yield the names that the target has confirmed, with their meaning."""
@@ -115,7 +119,12 @@ class Names(Generic[V]):
         elif change.value is None:
             self._settled.pop(change.name, None)
         else:
-            self._settled[change.name] = change.value
+            self._keep(change.name, change.value)
+
+    def _keep(self, name: bytes, value: V) -> None:
+        self._settled[name] = value
+        if isinstance(value, Portal) and value.holdable:
+            self._some_hold = True
 
     def _drop(self, change: Change[V]) -> None:
         pending = self._pending
@@ -129,7 +138,7 @@ class Names(Generic[V]):
         if change.name is not None and change.value is not None:
             old = self._settled.get(change.name)
             same = old is None or old.means(change.value)
-            self._settled[change.name] = change.value if same else self._unknown
+            self._keep(change.name, change.value if same else self._unknown)
 
 
 def _add(found: list[V], value: V) -> None:
