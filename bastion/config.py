@@ -115,7 +115,7 @@ class TargetModel(_Model):
 
 
 class LimitsModel(_Model):
-    """How much the gateway holds at once."""
+    """How much the gateway holds at once. Read when it starts: loading the configuration again leaves them alone."""
 
     sessions: int = Field(default=2000, ge=1, le=100_000)
     """Sessions open at the same time."""

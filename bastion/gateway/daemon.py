@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvicorn
 
-from bastion.errors import BastionError, ConfigError, RecordingError
+from bastion.errors import AccessRefused, BastionError, ConfigError, RecordingError
 from bastion.gateway import records
 from bastion.gateway.clock import Clock
 from bastion.gateway.confinement import confine
@@ -75,7 +75,7 @@ class _Gateway:
                 per_session=config.limits.held_per_session,
                 per_identity=config.limits.held_per_identity,
             )
-            tickets = Tickets(now=self._clock.now, monotonic=self._clock.monotonic)
+            tickets = self._tickets = Tickets(now=self._clock.now, monotonic=self._clock.monotonic)
             vault = Vault(config.secrets_path, self._state.environment)
             self._door = GatewayDoor(
                 recorder=recorder,
@@ -158,12 +158,18 @@ class _Gateway:
 
     def _reload(self) -> None:
         """Read configuration and policy again; keep the old ones, with a mark, if the new don't load."""
+        issuer = self._state.config.issuer
         error = self._state.reload()
         detail = {"policy": self._state.policy.version, "error": error}
         try:
             if not error:
                 self._recorder.keep_policy(self._state.policy.version, self._state.policy.text)
                 self._desk.withdraw_all("the policy was loaded again; ask again")
+                if self._state.config.issuer != issuer:
+                    # Who somebody is, and of what kind, was read by rules that no longer hold.
+                    self._tickets.void()
+                    self._door.end_all(AccessRefused("identities are proven anew", hint="log in, then connect again"))
+                self._door.end_changed()
             self._recorder.audit(records.audited("reloaded", "", detail))
             self._recorder.written()
         except RecordingError as broken:

@@ -19,6 +19,7 @@ from bastion.model.session import Session, SessionId
 from bastion.model.target import Target
 from bastion.model.text import visible
 from bastion.policy.document import Policy
+from bastion.policy.evaluation import reach
 from bastion.protocols.contract import Claim, End, Interceptor, Side
 from bastion.store.writer import Recorder
 from bastion.vault.sources import Vault
@@ -65,6 +66,8 @@ class GatewayDoor:
         target = self._targets().get(ticket.target)
         if target is None:
             raise AccessRefused(f"there is no target {ticket.target} any more", hint="`bastion targets` lists them")
+        if not reach(self._policy(), ticket.identity, target):
+            raise AccessRefused(f"no rule lets you reach {target.name} any more", hint="`bastion targets` lists others")
         self._check_limits(ticket.identity.key)
         session = Session(
             id=SessionId(_new_id(self._now())),
@@ -116,6 +119,8 @@ class GatewayDoor:
             AccessRefused(f"the session has lasted {lifetime}, as long as one may", hint="open a new one"),
         )
         _log.info("session %s at %s has begun", session.id, session.target.name)
+        if self._is_changed(session.target):
+            conversation.end(_changed(session.target))
         try:
             reason = await conversation.run()
             _log.info("session %s has ended: %s", session.id, visible(reason))
@@ -149,9 +154,18 @@ class GatewayDoor:
         for conversation in list(self._conversations.values()):
             conversation.end(error)
 
+    def end_changed(self) -> None:
+        """End every conversation with a target that is configured otherwise than when it began, labels included."""
+        for conversation in list(self._conversations.values()):
+            if self._is_changed(conversation.session.target):
+                conversation.end(_changed(conversation.session.target))
+
     def recording_broke(self, error: RecordingError) -> None:
         """End everything: what cannot be recorded does not go on."""
         self.end_all(RecordingError("the recording cannot be written, so nothing may run", hint=error.hint))
+
+    def _is_changed(self, target: Target) -> bool:
+        return self._targets().get(target.name) != target
 
     def _check_limits(self, key: tuple[str, str]) -> None:
         if len(self._admitted) >= self._limits.sessions:
@@ -159,6 +173,10 @@ class GatewayDoor:
         mine = sum(1 for session in self._admitted.values() if session.identity.key == key)
         if mine >= self._limits.sessions_per_identity:
             raise AccessRefused(f"you have {mine} sessions open, as many as one identity may have")
+
+
+def _changed(target: Target) -> AccessRefused:
+    return AccessRefused(f"{target.name} is no longer configured as it was", hint="open a new session")
 
 
 def _new_id(now: datetime) -> str:

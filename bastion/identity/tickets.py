@@ -65,6 +65,10 @@ class Tickets:
             )
         return ticket
 
+    def void(self) -> None:
+        """Forget every ticket, because what they stand for no longer holds."""
+        self._open.clear()
+
     def _drop_expired(self) -> None:
         now = self._monotonic()
         for digest in [d for d, (ends, _) in self._open.items() if ends <= now]:

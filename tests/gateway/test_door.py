@@ -14,14 +14,18 @@ from bastion.gateway.door import GatewayDoor
 from bastion.gateway.hub import Hub
 from bastion.gateway.ledger import StoreLedger
 from bastion.identity.tickets import Tickets
-from bastion.policy.document import Policy
+from bastion.model.session import Session
+from bastion.model.target import Target
+from bastion.policy.document import Policy, Rule
+from bastion.policy.marks import Place
 from bastion.protocols.contract import Claim, End, Side
 from bastion.store.reader import Reader
 from bastion.store.writer import Recorder
 from bastion.vault.sources import Vault
 from tests.kit import nouns, toy
 
-POLICY = Policy((), frozenset(), "v1", "")
+POLICY = Policy((Rule("reads", "allow", Place("policy.yaml", 1, 1)),), frozenset(), "v1", "")
+NOTHING = Policy((), frozenset(), "v2", "")
 
 
 class House:
@@ -31,6 +35,7 @@ class House:
         self.recorder = Recorder.open(directory, now=lambda: 1_000_000)
         self.tickets = Tickets(now=lambda: nouns.NOON, monotonic=lambda: 0.0)
         self.targets = {"prod-db": nouns.target()}
+        self.policy = POLICY
         ledger = StoreLedger(self.recorder)
         self.door = GatewayDoor(
             recorder=self.recorder,
@@ -39,7 +44,7 @@ class House:
             tickets=self.tickets,
             vault=Vault(directory / "secrets", {}),
             targets=lambda: self.targets,
-            policy=lambda: POLICY,
+            policy=lambda: self.policy,
             limits=Limits.model_validate(limits),
             now=lambda: nouns.NOON,
         )
@@ -76,6 +81,35 @@ async def test_a_target_that_is_gone_admits_nobody(house: House) -> None:
         await house.door.admit(claim)
 
 
+async def test_a_ticket_from_before_a_new_policy_opens_nothing_that_the_new_one_keeps_shut(house: House) -> None:
+    claim = house.claim()
+    house.policy = NOTHING
+    with pytest.raises(AccessRefused, match="no rule"):
+        await house.door.admit(claim)
+
+
+@pytest.mark.parametrize("now", [{}, {"prod-db": nouns.target(env="secret")}])
+async def test_a_session_ends_when_its_target_is_configured_anew(house: House, now: dict[str, Target]) -> None:
+    session = await house.door.admit(house.claim())
+    conversing, log = converse(house, session)
+    await asyncio.sleep(0)
+    house.door.end_changed()
+    assert not conversing.done()
+    house.targets = now
+    house.door.end_changed()
+    reason = await asyncio.wait_for(conversing, 5)
+    assert "prod-db" in reason
+    assert ("client", "failed: access.refused\n") in log
+
+
+async def test_a_target_that_changed_while_it_was_dialled_hears_nothing(house: House) -> None:
+    session = await house.door.admit(house.claim())
+    house.targets = {}
+    conversing, log = converse(house, session, early=b"write 1\n")
+    assert "prod-db" in await asyncio.wait_for(conversing, 5)
+    assert ("target", "write 1\n") not in log
+
+
 async def test_sessions_are_bounded_for_each_and_for_all(house: House) -> None:
     await house.door.admit(house.claim())
     await house.door.admit(house.claim())
@@ -98,12 +132,18 @@ async def test_a_session_that_could_not_begin_makes_room(house: House, tmp_path:
 
 async def test_a_session_ends_with_its_lifetime(house: House) -> None:
     session = await house.door.admit(house.claim())
+    conversing, log = converse(house, session)
+    reason = await asyncio.wait_for(conversing, 5)
+    assert "has lasted 0:00:01" in reason
+    assert ("client", "failed: access.refused\n") in log
+
+
+def converse(house: House, session: Session, early: bytes = b"") -> tuple["asyncio.Task[str]", toy.Log]:
     log: toy.Log = []
     wires = {Side.CLIENT: toy.Wire(log, "client"), Side.TARGET: toy.Wire(log, "target")}
     ends = {side: End(wire, toy.Lines()) for side, wire in wires.items()}
-    reason = await asyncio.wait_for(house.door.converse(session, ends, toy.Toy(), _never), 5)
-    assert "has lasted 0:00:01" in reason
-    assert ("client", "failed: access.refused\n") in log
+    ends[Side.CLIENT] = End(wires[Side.CLIENT], toy.Lines(), early)
+    return asyncio.ensure_future(house.door.converse(session, ends, toy.Toy(), _never)), log
 
 
 async def _never(name: str, question: object) -> object:

@@ -96,3 +96,10 @@ def test_guesses_find_nothing(tickets: Tickets) -> None:
         with pytest.raises(AuthenticationFailed):
             tickets.spend(guess)
     assert len(secret) >= 43
+
+
+def test_void_tickets_open_nothing(tickets: Tickets) -> None:
+    secret = issue(tickets)
+    tickets.void()
+    with pytest.raises(AuthenticationFailed):
+        tickets.spend(secret, "prod-db")
