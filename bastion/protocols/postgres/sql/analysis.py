@@ -28,7 +28,7 @@ from bastion.protocols.postgres.sql.reading import (
     SessionEffect,
     SetsPath,
 )
-from bastion.protocols.postgres.sql.scope import Scope
+from bastion.protocols.postgres.sql.scope import Budget, Scope, TooComplex
 from bastion.protocols.postgres.sql.selectivity import is_exact
 from bastion.protocols.postgres.sql.statements import PLACEHOLDER, Statements
 from bastion.protocols.postgres.sql.trees import qualified
@@ -41,6 +41,8 @@ _PROTOCOL: Final = "postgres"
 _CACHE_BYTES: Final = 16 * 1024 * 1024
 _HOLDABLE: Final = 0x20
 """`CURSOR_OPT_HOLD` of PostgreSQL's `nodes/parsenodes.h`."""
+_MOST_PATHS: Final = 64
+"""Search paths that names in one text may be looked up under."""
 _MAX_PLACEHOLDERS: Final = 32
 """Statements run by name that one text may lead to, one through another."""
 
@@ -119,6 +121,8 @@ class CatalogAnalyst:
             return self._understood(text, raws, paths or frozenset({self.catalog.path}), types)
         except NotParsed as error:
             return _unreadable(text, error.fault)
+        except TooComplex:
+            return _unreadable(text, Fault("54001", "statement is too complex to be read"))
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError):
             # A tree of a shape that the walk does not know: not understood, so not forwarded.
             return _unreadable(text, Fault("0A000", "statement could not be understood"))
@@ -130,6 +134,7 @@ class CatalogAnalyst:
         effects: list[SessionEffect] = []
         spans: list[tuple[int, int]] = []
         created: set[str] = set()
+        budget = Budget()
         changed = False
         for raw in raws:
             node = raw["stmt"]
@@ -137,7 +142,7 @@ class CatalogAnalyst:
             if secrets.carries_secret(kind, body):
                 start = raw.get("stmt_location", 0)
                 spans.append((start, start + raw["stmt_len"] if "stmt_len" in raw else len(text)))
-            found, session = self._statement(text, node, paths, created, types)
+            found, session = self._statement(text, node, paths, created, budget, types)
             resources += found
             if changed and kind not in _INDIFFERENT and kind not in definers.ADMIN:
                 # What the names in it mean by then, the catalog that was read does not say.
@@ -145,6 +150,8 @@ class CatalogAnalyst:
             changed = changed or (kind not in _ADDING and any(isinstance(e, ChangesCatalog) for e in session))
             effects += session
             paths |= {effect.path for effect in session if isinstance(effect, SetsPath)}
+            if len(paths) > _MOST_PATHS:
+                raise TooComplex
         if not raws:
             resources.append(Resource("statement", "", "nothing", Access.NONE))
         action = _action(text, _distinct(resources), spans)
@@ -156,20 +163,21 @@ class CatalogAnalyst:
         node: Node,
         paths: frozenset[SearchPath],
         created: set[str],
+        budget: Budget,
         types: tuple[int, ...] = (),
         arguments: Sequence[Node] = (),
     ) -> tuple[list[Resource], list[SessionEffect]]:
         """Return what one statement does, and what it does to the session."""
         ((kind, body),) = node.items()
         if kind == "PrepareStmt":
-            inner = self._held(text, body["query"], paths, created, body.get("argtypes", []))
+            inner = self._held(text, body["query"], paths, created, budget, body.get("argtypes", []))
             return [Resource("session", "", "prepare", Access.NONE)], [Prepares(body["name"], inner)]
         if kind == "DeclareCursorStmt":
-            inner = self._held(text, body["query"], paths, created)
+            inner = self._held(text, body["query"], paths, created, budget)
             holdable = bool(body.get("options", 0) & _HOLDABLE)
             return list(inner.action.resources), [Declares(body["portalname"], inner, holdable)]
         query = Query(self.catalog, paths, self._definitions)
-        query.created = created
+        query.created, query.budget = created, budget
         for oid in types:
             query.calls.occurs(oid)
             query.calls.type_oids.add(oid)
@@ -194,10 +202,11 @@ class CatalogAnalyst:
         node: Node,
         paths: frozenset[SearchPath],
         created: set[str],
+        budget: Budget,
         arguments: Sequence[Node] = (),
     ) -> Reading:
         """Return the reading of a statement that another one prepares, for arguments of these types, or declares."""
-        resources, session = self._statement(text, node, paths, created, arguments=arguments)
+        resources, session = self._statement(text, node, paths, created, budget, arguments=arguments)
         return Reading(_action(text, _distinct(resources), []), tuple(session))
 
     def compose(self, reading: Reading, prepared: Mapping[str, Reading], portals: Mapping[str, Reading]) -> Reading:

@@ -12,7 +12,7 @@ from bastion.protocols.postgres.sql.effects import Effects
 from bastion.protocols.postgres.sql.following import Definitions
 from bastion.protocols.postgres.sql.names import Names
 from bastion.protocols.postgres.sql.parser import Node
-from bastion.protocols.postgres.sql.scope import Scope
+from bastion.protocols.postgres.sql.scope import Budget, Scope
 from bastion.protocols.postgres.sql.settings import is_harmless, set_access, shown_access
 from bastion.protocols.postgres.sql.trees import SETTING_NAME, constant, push, qualified, strings
 
@@ -40,6 +40,7 @@ class Expressions(ABC):
         """Whether the text empties the search path through a function."""
         self._pinned_setting = ""
         """The one row of pg_settings that a query is about, if it is."""
+        self.budget = Budget()
         self.exact_parameters = True
         """Whether no parameter is declared as a type that could make different keys equal."""
         self.created: set[str] = set()
@@ -98,6 +99,7 @@ class Expressions(ABC):
             self.effects.unknown(f"{kind}.{field}")
 
     def _column(self, body: Node, scope: Scope, stack: list[tuple[str, Any]]) -> None:
+        self.budget.spend(scope)
         fields = body["fields"]
         star = "A_Star" in fields[-1]
         parts = strings(fields[:-1] if star else fields)

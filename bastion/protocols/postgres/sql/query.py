@@ -9,7 +9,7 @@ from bastion.protocols.postgres.sql.effects import Effects
 from bastion.protocols.postgres.sql.following import Definitions
 from bastion.protocols.postgres.sql.parser import Node
 from bastion.protocols.postgres.sql.reading import SearchPath
-from bastion.protocols.postgres.sql.scope import Scope, Source
+from bastion.protocols.postgres.sql.scope import MOST_COLUMNS, Scope, Source, TooComplex
 from bastion.protocols.postgres.sql.sources import Sources
 from bastion.protocols.postgres.sql.trees import figured, is_plain_combination, setting_row, strings
 
@@ -32,7 +32,8 @@ class Query(Sources):
     def apart(self) -> "Query":
         """Return a query over the same catalog that collects on its own."""
         other = Query(self.catalog, self._paths, self.definitions)
-        other.created = self.created
+        other.created, other.budget = self.created, self.budget
+        other.exact_parameters = self.exact_parameters
         return other
 
     def statement(self, node: Node, scope: Scope) -> list[str] | None:
@@ -90,11 +91,13 @@ class Query(Sources):
 
     def _ordering(self, items: Iterable[Node], scope: Scope, outputs: list[str] | None) -> None:
         """Walk ORDER BY, GROUP BY or DISTINCT ON, where a bare name may be one of the select list's."""
+        known = frozenset(outputs or ())
         for item in items:
             sort = item.get("SortBy")
             node = item if sort is None else sort["node"]
             fields = node.get("ColumnRef", {}).get("fields", ())
-            if len(fields) == 1 and "String" in fields[0] and fields[0]["String"].get("sval") in (outputs or ()):
+            if len(fields) == 1 and "String" in fields[0] and fields[0]["String"].get("sval") in known:
+                self.budget.spend(scope)
                 scope.take(fields[0]["String"]["sval"])
                 node = {}
             if sort is not None:
@@ -140,6 +143,8 @@ class Query(Sources):
         """Return the names of a select list, or None if they cannot be told."""
         found: list[str] = []
         for target in targets:
+            if len(found) > MOST_COLUMNS:
+                raise TooComplex
             body = target["ResTarget"]
             if "name" in body:
                 found.append(body["name"])
@@ -154,6 +159,8 @@ class Query(Sources):
                 if source is None or source.columns is None:
                     return None
                 found += source.columns
+                if len(found) > MOST_COLUMNS:
+                    raise TooComplex
         return found
 
     def _locks(self, clauses: list[Node], scope: Scope) -> None:

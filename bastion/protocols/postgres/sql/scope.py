@@ -8,6 +8,33 @@ from bastion.protocols.postgres.sql.effects import Touch
 SYSTEM_COLUMNS = frozenset({"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax", "oid"})
 
 
+MOST_COLUMNS = 1664
+"""Of one select list, as PostgreSQL's own MaxTupleAttributeNumber."""
+MOST_STEPS = 100_000
+
+
+class TooComplex(ValueError):
+    """A text takes more work to understand than any that a person or mapper writes."""
+
+
+class Budget:
+    """The work that one text may make: names to be looked for, times the places where each could be found."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = MOST_STEPS
+
+    def spend(self, scope: "Scope") -> None:
+        """Pay for looking a name up in `scope` and around it; raise `TooComplex` when nothing is left."""
+        around: Scope | None = scope
+        while around is not None:
+            self._left -= 1 + len(around.sources)
+            around = around.outer
+        if self._left < 0:
+            raise TooComplex
+
+
 class Source:
     """One item of FROM: where its columns come from."""
 
