@@ -140,7 +140,11 @@ class TinyAnalyst:
         self.asked.append((text, paths))
         key = (text, paths, types)
         if key not in self._known:
-            self._known[key] = self._fresh(text.decode())
+            try:
+                self._known[key] = self._fresh(text.decode())
+            except UnicodeDecodeError:
+                unreadable = Action("postgres", "unreadable", text.decode("latin-1"), ())
+                self._known[key] = Reading(unreadable, (), "22021", "invalid byte sequence")
         return self._known[key]
 
     def _fresh(self, text: str) -> Reading:
