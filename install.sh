@@ -120,11 +120,11 @@ install_pages() {
     done
 }
 
-# Link $prefix/bin/bastion to ours, but never over a file that somebody else put there.
+# Link $prefix/bin/bastion to ours, but never over what somebody else put there.
 install_link() {
     link=$prefix/bin/bastion
     mkdir -p "$prefix/bin"
-    if [ -e "$link" ] && [ ! -L "$link" ]; then
+    if { [ -e "$link" ] || [ -L "$link" ]; } && [ "$(readlink "$link")" != "$environment/bin/bastion" ]; then
         fail "$link exists and is not ours" 'move it away, or choose another BASTION_PREFIX'
     fi
     ln -sfn "$environment/bin/bastion" "$link"
