@@ -38,6 +38,8 @@ class Expected:
     """Set on a substitute: what the client is told in place of its error."""
     portal: Portal | None = None
     """What an Execute runs."""
+    statement: Statement | None = None
+    """What a Describe asks about."""
     single = True
     """Whether a Query holds one statement, which happens as a whole or not at all."""
     doubts = False
@@ -72,11 +74,15 @@ class Answers:
         self.failed_run = False
         """Whether the target skips whatever comes until the next Sync that it has not seen yet."""
         self.notes: list[Note] = []
-        """What is to be put on the record; whoever reads it empties it."""
+        """What is to be put on the record behind the output it speaks of; whoever reads it empties it."""
+        self.introductions: list[Note] = []
+        """What is to be put on the record before that; likewise."""
         self._pinned = {k: v for k, v in parameters.items() if k in PINNED}
         self._owed: deque[Expected] = deque()
         self._copying_out = False
         self._ignored_syncs = 0
+        self._introduced: Portal | None = None
+        self._last_columns: tuple[Statement, tuple[int, ...]] | None = None
 
     @property
     def outstanding(self) -> int:
@@ -138,16 +144,41 @@ class Answers:
     def _described(self, data: bytes, start: int, end: int) -> None:
         """Take RowDescription, NoData or ParameterDescription."""
         tag = data[start]
-        kind = self._head(tag).kind
+        head = self._head(tag)
+        kind = head.kind
+        self._last_columns = None
         if kind == m.DESCRIBE:
             if tag != m.PARAMETER_DESCRIPTION:
                 self._owed.popleft()
+                if head.statement is not None and tag == m.ROW_DESCRIPTION:
+                    head.statement.row_description = data[start:end]
         elif kind != m.QUERY or tag != m.ROW_DESCRIPTION:
             raise _unexpected(tag)
 
     def _rows(self, data: bytes, start: int, end: int) -> None:
-        if self._head(m.DATA_ROW).kind not in (m.EXECUTE, m.QUERY):
+        head = self._head(m.DATA_ROW)
+        if head.kind not in (m.EXECUTE, m.QUERY):
             raise _unexpected(m.DATA_ROW)
+        if head.portal is not self._introduced:
+            self._introduce(head.portal)
+
+    def _introduce(self, portal: Portal | None) -> None:
+        """Note what the columns of a portal are, where the target described its statement at another time."""
+        self._introduced = portal
+        if portal is None or portal.described or portal.statement is None or not portal.statement.row_description:
+            return
+        shown = portal.statement, portal.result_formats
+        if shown == self._last_columns:
+            return
+        self._last_columns = shown
+        description = portal.statement.row_description
+        columns = m.read_columns(description, 0, len(description))
+        formats = portal.result_formats or (0,)
+        if len(formats) == 1:
+            formats *= len(columns)
+        if len(formats) == len(columns):
+            told = [[visible(name), oid, bool(form)] for (name, oid, _), form in zip(columns, formats, strict=True)]
+            self.introductions.append(Note("columns", {"columns": told}))
 
     def _copied(self, data: bytes, start: int, end: int) -> None:
         """Take CopyData or CopyDone."""

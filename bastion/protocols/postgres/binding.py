@@ -26,6 +26,8 @@ class Statement:
         self.generation = generation
         """Of the reading: statements are read again when paths or catalog have changed, as the target plans again."""
         self.types = types
+        self.row_description = b""
+        """What the target answered to a Describe of it."""
         self._facts: dict[tuple[int, ...], dict[str, object]] = {}
 
     def read_as(self, reading: Reading, generation: int) -> None:
@@ -61,6 +63,11 @@ class Portal:
     """Of its latest judgement."""
     suspended = False
     """Whether the target has answered that there are more rows of the same execution."""
+    statement: Statement | None = None
+    """What it was bound from, where a client bound it."""
+    result_formats: tuple[int, ...] = ()
+    described = False
+    """Whether the client asked for a description of the portal itself."""
 
     def __init__(
         self, reading: Reading, arguments: tuple[Argument, ...] = (), facts: dict[str, object] | None = None

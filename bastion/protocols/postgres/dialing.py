@@ -57,10 +57,14 @@ async def cancel(target: Target, options: PostgresOptions, reached: Reached) -> 
         raise TargetUnreachable(f"target {target.name} did not take a CancelRequest in time") from error
 
 
-async def choose(reached: Reached, settings: dict[str, str]) -> None:
-    """Make the settings that the client chose. Raises `TargetRefused` for a value the target does not take."""
-    reached.dialogue.write(m.frame(m.QUERY, startup.application(settings).encode() + b"\0"))
-    refused = ""
+async def prepare(reached: Reached, settings: dict[str, str]) -> str:
+    """Make the settings that the client chose and return the session's `search_path`.
+
+    Raises `TargetRefused` for a value the target does not take.
+    """
+    texts = [*([startup.application(settings)] if settings else []), "SHOW search_path"]
+    reached.dialogue.write(m.frame(m.QUERY, "; ".join(texts).encode() + b"\0"))
+    refused, path = "", ""
     while True:
         tag, body = await reached.dialogue.message()
         match tag:
@@ -70,12 +74,15 @@ async def choose(reached: Reached, settings: dict[str, str]) -> None:
                 refused = _told(body)
             case m.PARAMETER_STATUS:
                 _keep(reached, body)
-            case m.COMMAND_COMPLETE | m.NOTICE_RESPONSE:
+            case m.DATA_ROW if len(body) >= 6:
+                path = body[6:].decode()
+            case m.COMMAND_COMPLETE | m.NOTICE_RESPONSE | m.ROW_DESCRIPTION:
                 pass
             case _:
-                raise ProtocolError("the target answered SET by something else")
+                raise ProtocolError("the target answered SET and SHOW by something else")
     if refused:
         raise TargetRefused(f"a setting chosen at start-up was refused: {refused}")
+    return path
 
 
 async def _attempt(target: Target, options: PostgresOptions, credential: bytes, *, encrypt: bool) -> Reached:

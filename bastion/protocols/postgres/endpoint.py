@@ -36,6 +36,8 @@ from bastion.protocols.postgres.dialogue import Dialogue
 from bastion.protocols.postgres.interceptor import PostgresInterceptor, SessionFacts
 from bastion.protocols.postgres.options import PostgresOptions
 from bastion.protocols.postgres.sql.analysis import CatalogAnalyst
+from bastion.protocols.postgres.sql.loading import path_of
+from bastion.protocols.postgres.sql.reading import SearchPath
 from bastion.protocols.postgres.startup import CancelAsked, EncryptionAsked, Greeting, PasswordGiven, Startup
 from bastion.protocols.postgres.understanding import ReadText
 
@@ -79,6 +81,17 @@ class _Running:
 
     key: bytes = field(repr=False)
     interrupted: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """A target that is ready, and what is known of it."""
+
+    options: PostgresOptions
+    reached: Reached
+    analyst: CatalogAnalyst
+    path: SearchPath
+    settings: dict[str, str]
 
 
 class PostgresEndpoint:
@@ -210,44 +223,37 @@ class PostgresEndpoint:
             await self._door.refused(claim, error.message)
             raise
         try:
-            options, reached, analyst = await self._reach(session, wishes.settings)
+            reached = await self._reach(session, wishes.settings)
         except BaseException as error:
             await self._door.failed(session, error.message if isinstance(error, BastionError) else "interrupted")
             raise
-        await self._converse(client, opening, session, wishes.settings, options, reached, analyst)
+        await self._converse(client, opening, session, reached)
 
-    async def _reach(
-        self, session: Session, settings: dict[str, str]
-    ) -> tuple[PostgresOptions, Reached, CatalogAnalyst]:
+    async def _reach(self, session: Session, settings: dict[str, str]) -> "_Session":
         target = session.target
         options = PostgresOptions.model_validate(dict(target.options))
         credential = await self._door.credential(target)
         reached = await dialing.dial(target, options, credential)
         try:
-            if settings:
-                await dialing.choose(reached, settings)
-            return options, reached, await self._catalogs.analyst(target)
+            # The session's own path, which may be newer than the one that the catalog was read with.
+            path = path_of(await dialing.prepare(reached, settings), target.user)
+            return _Session(options, reached, await self._catalogs.analyst(target), path, settings)
         except BaseException:
             reached.dialogue.close()
             raise
 
-    async def _converse(
-        self,
-        client: Dialogue,
-        opening: Startup,
-        session: Session,
-        settings: dict[str, str],
-        options: PostgresOptions,
-        reached: Reached,
-        analyst: CatalogAnalyst,
-    ) -> None:
+    async def _converse(self, client: Dialogue, opening: Startup, session: Session, made: "_Session") -> None:
+        options, reached = made.options, made.reached
+        task = asyncio.current_task()
+        if task is not None:
+            task.set_name("conversation")  # from here on the gateway ends it
         key = secrets.token_bytes(32 if opening.version == startup.PROTOCOL_3_2 else 4)
         process = self._new_process()
         running = self._running[process] = _Running(key)
         facts = SessionFacts(
             parameters=reached.parameters,
-            path=analyst.catalog.path,
-            settings=settings,
+            path=made.path,
+            settings=made.settings,
             held_bytes=options.limits.behind_a_hold,
         )
         greeting = [_OK, *(startup.parameter_status(n, v) for n, v in reached.parameters.items())]
@@ -259,7 +265,7 @@ class PostgresEndpoint:
             Side.TARGET: End(reached.dialogue.transport, target_codec(limit), reached.dialogue.hand_over()),
         }
         try:
-            await self._door.converse(session, ends, PostgresInterceptor(analyst, facts), attendant.ask)
+            await self._door.converse(session, ends, PostgresInterceptor(made.analyst, facts), attendant.ask)
         finally:
             del self._running[process]
 

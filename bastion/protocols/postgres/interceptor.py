@@ -163,7 +163,11 @@ class PostgresInterceptor(Interceptor[Frames]):
     def _answered(self, message: Frames) -> Iterable[_Effect]:
         answers = self._answers
         shown = answers.take(message.data, message.marks)
-        effects: list[_Effect] = [Note("output", shown)]
+        effects: list[_Effect] = []
+        if answers.introductions:
+            effects += answers.introductions
+            answers.introductions.clear()
+        effects.append(Note("output", shown))
         if answers.notes:
             effects += answers.notes
             answers.notes.clear()
@@ -313,6 +317,7 @@ class PostgresInterceptor(Interceptor[Frames]):
         if arguments is None:
             return self._refuse(m.BIND, _NOT_UTF8)
         portal = Portal(statement.reading, arguments, statement.facts(bound.formats))
+        portal.statement, portal.result_formats = statement, bound.result_formats
         if self._understanding.traits(portal.reading).early:
             traits = self._understanding.whole(portal.reading, self._run)
             if traits is None:
@@ -352,10 +357,17 @@ class PostgresInterceptor(Interceptor[Frames]):
         self._answers.expect(expected)
 
     def _describe(self, data: bytes, start: int, end: int) -> int:
-        m.read_named(data, start, end)
+        kind, name = m.read_named(data, start, end)
         if self._is_out_of_turn():
             return _DROP
-        self._answers.expect(Expected(m.DESCRIBE))
+        expected = Expected(m.DESCRIBE)
+        if kind == ord("S"):
+            statements = self._answers.statements.meanings(key(name), self._run)
+            expected.statement = statements[0] if len(statements) == 1 else None
+        else:
+            for portal in self._answers.portals.meanings(key(name), self._run):
+                portal.described = True
+        self._answers.expect(expected)
         return _PASS
 
     def _close(self, data: bytes, start: int, end: int) -> int:

@@ -16,6 +16,7 @@ Mark: TypeAlias = tuple[int, int, int]
 HEADER: Final = Struct(">BI")
 _COUNT: Final = Struct(">H")
 _LENGTH: Final = Struct(">i")
+_COLUMN: Final = Struct(">IHIhiH")
 
 # What a client sends.
 QUERY: Final = ord("Q")
@@ -185,6 +186,25 @@ def read_parameter(data: bytes, start: int, end: int) -> tuple[bytes, bytes]:
     if _string_end(data, stop + 1, end) != end - 1:
         raise ProtocolError("expected a parameter's name and value, and nothing after them")
     return data[start + 5 : stop], data[stop + 1 : end - 1]
+
+
+def read_columns(data: bytes, start: int, end: int) -> list[tuple[str, int, int]]:
+    """Return the name, the type's OID and the format of each column of a RowDescription message."""
+    if start + 7 > end:
+        raise ProtocolError("expected RowDescription to say how many columns it describes")
+    (count,) = _COUNT.unpack_from(data, start + 5)
+    at = start + 7
+    columns: list[tuple[str, int, int]] = []
+    for _ in range(count):
+        stop = _string_end(data, at, end)
+        if stop + 1 + _COLUMN.size > end:
+            raise ProtocolError("expected the columns to end within their description")
+        _, _, oid, _, _, form = _COLUMN.unpack_from(data, stop + 1)
+        columns.append((data[at:stop].decode("utf-8", "surrogateescape"), oid, form))
+        at = stop + 1 + _COLUMN.size
+    if at != end:
+        raise ProtocolError("expected RowDescription to end after its columns")
+    return columns
 
 
 def read_tag(data: bytes, start: int, end: int) -> str:

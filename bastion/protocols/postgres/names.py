@@ -9,13 +9,19 @@ A name may be in these maps that is gone at the target, which then answers with 
 happen: a name that means something else there than here.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
 
+from bastion.errors import LimitExceeded
 from bastion.protocols.postgres.binding import Portal, Statement
 
 _LONGEST_NAME: Final = 63
 """NAMEDATALEN - 1: the target's tables of statements and portals compare no more bytes of a name than this."""
+
+KEPT_AT_MOST: Final = 64 * 1024 * 1024
+"""Bytes of all that one session has prepared, and as many of all that it has bound."""
+_OVERHEAD: Final = 512
 
 V = TypeVar("V", Statement, Portal)
 
@@ -60,11 +66,17 @@ class Names(Generic[V]):
         self._unknown: V = unknown
         self._settled: dict[bytes, V] = {}
         self._some_hold = False
-        self._pending: list[Change[V]] = []
+        self._pending: deque[Change[V]] = deque()
+        self._size = 0
+        """Bytes that are kept, or more: what is gone since they were counted is in it."""
 
     def change(self, name: bytes | None, value: V | None, run: int) -> Change[V]:
         """Return a change that is pending until it `happened` or `failed`."""
         change = Change(self, name, value, run)
+        if value is not None:
+            self._size += _size(value)
+            if self._size > KEPT_AT_MOST:
+                self._count()
         self._pending.append(change)
         return change
 
@@ -129,7 +141,7 @@ class Names(Generic[V]):
     def _drop(self, change: Change[V]) -> None:
         pending = self._pending
         if pending[0] is change:
-            del pending[0]
+            pending.popleft()
         else:
             pending.remove(change)
 
@@ -139,6 +151,19 @@ class Names(Generic[V]):
             old = self._settled.get(change.name)
             same = old is None or old.means(change.value)
             self._keep(change.name, change.value if same else self._unknown)
+
+    def _count(self) -> None:
+        kept = (change.value for change in self._pending if change.value is not None)
+        self._size = sum(map(_size, self._settled.values())) + sum(map(_size, kept))
+        if self._size > KEPT_AT_MOST:
+            raise LimitExceeded(f"the session's statements and cursors take more than the {KEPT_AT_MOST} bytes we keep")
+
+
+def _size(value: Statement | Portal) -> int:
+    """Return about how many bytes a meaning takes: a portal its arguments, a statement its text and what was read."""
+    if isinstance(value, Portal):
+        return _OVERHEAD + sum([len(argument) for argument in value.arguments if argument is not None])
+    return _OVERHEAD + 4 * len(value.reading.action.text)
 
 
 def _add(found: list[V], value: V) -> None:

@@ -18,7 +18,6 @@ from bastion.protocols.postgres.cells import NUMBERS, cell
 
 _BATCH: Final = 500
 """Rows that are laid out together; a longer result goes on in columns of its own widths."""
-_COLUMN: Final = Struct(">IHIhiH")
 _COUNT: Final = Struct(">H")
 _LENGTH: Final = Struct(">i")
 
@@ -103,14 +102,7 @@ class PostgresTranscript:
         self._rest = data[at:]
 
     def _row_description(self, data: bytes, start: int, end: int) -> Iterator[str]:
-        (count,) = _COUNT.unpack_from(data, start + 5)
-        at = start + 7
-        columns: list[Column] = []
-        for _ in range(count):
-            stop = data.index(b"\0", at, end)
-            _, _, oid, _, _, form = _COLUMN.unpack_from(data, stop + 1)
-            columns.append((visible(data[at:stop].decode("utf-8", "surrogateescape")), oid, form == 1))
-            at = stop + 1 + _COLUMN.size
+        columns = [(visible(name), oid, form == 1) for name, oid, form in m.read_columns(data, start, end)]
         self._columns = columns
         self._begun = False
         yield from ()

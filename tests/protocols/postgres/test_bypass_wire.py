@@ -1,7 +1,25 @@
 """Tricks with messages that would have had something run that nobody saw."""
 
+import pytest
+
+from bastion.errors import LimitExceeded
 from bastion.model.action import Access
-from tests.protocols.postgres.wire import BOUND, PARSED, SYNC, Carrier, bind, complete, parse, query, ready
+from bastion.protocols.postgres.names import KEPT_AT_MOST
+from tests.protocols.postgres.wire import (
+    BOUND,
+    CLOSED,
+    PARSED,
+    SYNC,
+    Carrier,
+    bind,
+    close,
+    complete,
+    parse,
+    query,
+    ready,
+)
+
+_MIB = 1024 * 1024
 
 
 def test_arguments_that_a_fetch_would_hide_are_not_run_by_it() -> None:
@@ -22,3 +40,31 @@ def test_a_portal_without_arguments_can_be_fetched_from() -> None:
     carrier.target(PARSED, BOUND, ready("T"))
     carrier.client(query("fetch p"))
     assert carrier.judged[-1].access is Access.READ
+
+
+def test_what_one_session_prepares_is_bounded() -> None:
+    carrier = Carrier()
+    text = "select " + "1" * 7000
+    with pytest.raises(LimitExceeded):
+        for n in range(KEPT_AT_MOST // 7000):
+            carrier.client(parse(text, f"s{n}"), SYNC)
+            carrier.target(PARSED, ready())
+
+
+def test_what_one_session_binds_is_bounded() -> None:
+    carrier = Carrier()
+    carrier.client(query("begin"), parse("select 1"), SYNC)
+    carrier.target(complete("BEGIN"), ready("T"), PARSED, ready("T"))
+    with pytest.raises(LimitExceeded):
+        for n in range(KEPT_AT_MOST // _MIB + 1):
+            carrier.client(bind("", f"p{n}", [b"1" * _MIB]), SYNC)
+            carrier.target(BOUND, ready("T"))
+
+
+def test_what_is_given_back_does_not_count() -> None:
+    carrier = Carrier()
+    carrier.client(parse("select 1"), SYNC)
+    carrier.target(PARSED, ready())
+    for _ in range(2 * KEPT_AT_MOST // _MIB):
+        carrier.client(bind("", "p", [b"1" * _MIB]), close("P", "p"), SYNC)
+        carrier.target(BOUND, CLOSED, ready())

@@ -555,3 +555,23 @@ def test_what_is_judged_is_a_plain_list_of_effects() -> None:
     (effect,) = carrier.interceptor.received(Side.CLIENT, Frames(query("select 1"), [(m.QUERY, 0, 14)]))
     assert isinstance(effect, Judge)
     assert list(carrier.interceptor.ruled(effect.ticket, ALLOW)) == [Send(Side.TARGET, Frames(query("select 1")))]
+
+
+def test_columns_described_at_another_time_are_noted_before_their_rows() -> None:
+    carrier = Carrier()
+    carrier.client(parse("select 1", "s"), describe("S", "s"), SYNC)
+    parameters = frame(m.PARAMETER_DESCRIPTION, b"\0\0")
+    carrier.target(PARSED, parameters, described(("id", 23, 0)), ready())
+    for _ in range(2):
+        carrier.client(bind("s"), execute(), SYNC)
+        carrier.target(BOUND, row(b"1"), complete(), ready())
+    kinds = [note.kind for note in carrier.notes]
+    assert kinds == ["output", "columns", "output", "finished", "output", "finished"]
+    assert carrier.notes[1].detail == {"columns": [["id", 23, False]]}
+
+
+def test_columns_that_were_just_described_are_not_noted() -> None:
+    carrier = Carrier()
+    carrier.client(parse("select 1"), bind(), describe("P"), execute(), SYNC)
+    carrier.target(PARSED, BOUND, described(("id", 23, 0)), row(b"1"), complete(), ready())
+    assert [note.kind for note in carrier.notes] == ["output", "finished"]
