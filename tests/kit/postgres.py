@@ -127,6 +127,7 @@ def running(installation: Installation) -> Iterator[Server]:
     home = short_directory("bt-pg-")
     # The server's user has to reach its own directory below this one.
     home.chmod(0o711)
+    directory = home / "db"
     settings = {
         "listen_addresses": "127.0.0.1",
         "max_connections": "200",
@@ -140,7 +141,9 @@ def running(installation: Installation) -> Iterator[Server]:
     access: tuple[str, ...] = _ACCESS
     authority, pair, client = None, None, None
     if not installation.embedded:
-        authority = Authority(home)
+        # Beside the data, so that they go with it even if this process is killed.
+        directory.mkdir(mode=0o700)
+        authority = Authority(directory)
         pair, client = authority.server(), authority.client("certuser")
         access = (*_ACCESS_TLS, *_ACCESS)
         settings |= {
@@ -151,7 +154,7 @@ def running(installation: Installation) -> Iterator[Server]:
         }
     cluster = Cluster(
         installation,
-        home / "db",
+        directory,
         password=PASSWORD,
         port=free_port(),
         settings=settings,
