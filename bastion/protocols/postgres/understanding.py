@@ -153,7 +153,7 @@ class Understanding:
                 if len(cursors) > 1:
                     self.waits_for = "answers"
                     return None
-                if cursors:
+                if cursors and not cursors[0].arguments:  # which nobody would see who judges a FETCH
                     portals[effect.name] = cursors[0].reading
         return self._traits.of(self._analyst.compose(traits.reading, prepared, portals))
 

@@ -4,7 +4,7 @@ import pytest
 
 from bastion.errors import LimitExceeded
 from bastion.model.action import Access
-from bastion.protocols.postgres.names import KEPT_AT_MOST
+from bastion.protocols.postgres import names
 from tests.protocols.postgres.wire import (
     BOUND,
     CLOSED,
@@ -19,7 +19,14 @@ from tests.protocols.postgres.wire import (
     ready,
 )
 
-_MIB = 1024 * 1024
+_KIB = 1024
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let a session keep little; returns how many bytes."""
+    monkeypatch.setattr(names, "KEPT_AT_MOST", 256 * _KIB)
+    return 256 * _KIB
 
 
 def test_arguments_that_a_fetch_would_hide_are_not_run_by_it() -> None:
@@ -42,29 +49,37 @@ def test_a_portal_without_arguments_can_be_fetched_from() -> None:
     assert carrier.judged[-1].access is Access.READ
 
 
-def test_what_one_session_prepares_is_bounded() -> None:
+def test_what_one_session_prepares_is_bounded(few: int) -> None:
     carrier = Carrier()
     text = "select " + "1" * 7000
-    with pytest.raises(LimitExceeded):
-        for n in range(KEPT_AT_MOST // 7000):
+
+    def prepare_on() -> None:
+        for n in range(few // 7000):
             carrier.client(parse(text, f"s{n}"), SYNC)
             carrier.target(PARSED, ready())
 
+    with pytest.raises(LimitExceeded):
+        prepare_on()
 
-def test_what_one_session_binds_is_bounded() -> None:
+
+def test_what_one_session_binds_is_bounded(few: int) -> None:
     carrier = Carrier()
     carrier.client(query("begin"), parse("select 1"), SYNC)
     carrier.target(complete("BEGIN"), ready("T"), PARSED, ready("T"))
-    with pytest.raises(LimitExceeded):
-        for n in range(KEPT_AT_MOST // _MIB + 1):
-            carrier.client(bind("", f"p{n}", [b"1" * _MIB]), SYNC)
+
+    def bind_on() -> None:
+        for n in range(few // _KIB + 1):
+            carrier.client(bind("", f"p{n}", [b"1" * _KIB]), SYNC)
             carrier.target(BOUND, ready("T"))
 
+    with pytest.raises(LimitExceeded):
+        bind_on()
 
-def test_what_is_given_back_does_not_count() -> None:
+
+def test_what_is_given_back_does_not_count(few: int) -> None:
     carrier = Carrier()
     carrier.client(parse("select 1"), SYNC)
     carrier.target(PARSED, ready())
-    for _ in range(2 * KEPT_AT_MOST // _MIB):
-        carrier.client(bind("", "p", [b"1" * _MIB]), close("P", "p"), SYNC)
+    for _ in range(3 * few // _KIB):
+        carrier.client(bind("", "p", [b"1" * _KIB]), close("P", "p"), SYNC)
         carrier.target(BOUND, CLOSED, ready())
