@@ -4,6 +4,7 @@ Foreign and missing identifiers look alike. Reading a recording is itself record
 have been tricked into (an `Origin`, a foreign `Host`) are refused.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -22,10 +23,12 @@ from bastion.errors import (
     BastionError,
     UsageError,
 )
+from bastion.gateway.relay import bug
 from bastion.gateway.service import Service
 from bastion.model.identity import Identity
 
 _BODY_AT_MOST = 256 * 1024
+_BODY_SECONDS = 10.0
 _HOSTS = {"bastion", "localhost"}
 """What a client of ours may send as Host."""
 
@@ -46,7 +49,12 @@ def application(service: Service) -> Starlette:
         async def endpoint(request: Request) -> Response:
             _check_origin(request)
             identity = await service.authenticate(_bearer(request), request.url.path)
-            answered = await answer(service, request, identity)
+            try:
+                answered = await answer(service, request, identity)
+            except BastionError:
+                raise
+            except Exception as error:  # a bug is logged by its place: what it says may be somebody's data
+                raise bug(error, "an answer of the control API") from None
             return answered if isinstance(answered, Response) else JSONResponse(answered)
 
         return Route(path, endpoint, methods=[method])
@@ -174,10 +182,14 @@ def _check_origin(request: Request) -> None:
 
 async def _body(request: Request) -> dict[str, Any]:
     data = b""
-    async for part in request.stream():
-        data += part
-        if len(data) > _BODY_AT_MOST:
-            raise UsageError(f"the request is larger than {_BODY_AT_MOST} bytes")
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in request.stream():
+                data += part
+                if len(data) > _BODY_AT_MOST:
+                    raise UsageError(f"the request is larger than {_BODY_AT_MOST} bytes")
+    except TimeoutError:
+        raise UsageError(f"the request took longer than {_BODY_SECONDS:.0f} s") from None
     try:
         body = json.loads(data)
     except (ValueError, RecursionError):
@@ -191,6 +203,9 @@ def _text(body: dict[str, Any], name: str, default: str | None = None) -> str:
     value = body.get(name, default)
     if not isinstance(value, str):
         raise UsageError(f"{name}: expected a string")
+    # JSON can spell half of a character. Nothing can store or show it, so nobody is asked to.
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        raise UsageError(f"{name}: expected a string, found one that Unicode does not have")
     return value
 
 
@@ -205,6 +220,8 @@ async def _error(request: Request, error: Exception) -> Response:
             status = 409
         case AccessError():
             status = 403
+        case BastionError(code="bastion"):
+            status = 500
         case _:
             status = 502
     body = {"code": error.code, "message": error.message, "hint": error.hint, "exit_status": error.exit_status}

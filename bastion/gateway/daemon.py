@@ -21,7 +21,9 @@ from bastion.gateway.door import GatewayDoor
 from bastion.gateway.hub import Hub
 from bastion.gateway.ledger import StoreLedger
 from bastion.gateway.lifetime import Lifetime, private_directory
+from bastion.gateway.refusals import Refusals
 from bastion.gateway.service import Place, Service
+from bastion.gateway.serving import connections
 from bastion.gateway.state import State
 from bastion.identity.tickets import Tickets
 from bastion.protocols.contract import Endpoint, installed, load
@@ -32,6 +34,11 @@ from bastion.vault.sources import Vault
 _log = logging.getLogger("bastion")
 _SOCKET = "control.sock"
 _STOP_WAITS = 5.0
+_CONNECTIONS = 256
+"""Connections to the control API."""
+_BACKLOG = 1024
+_SILENT_AT_MOST = 10.0
+"""Seconds that one of them may take for its request."""
 
 
 def run(state: State, *, ready: int | None = None) -> None:
@@ -76,11 +83,13 @@ class _Gateway:
                 per_identity=config.limits.held_per_identity,
             )
             tickets = self._tickets = Tickets(now=self._clock.now, monotonic=self._clock.monotonic)
+            refusals = Refusals(recorder.audit, self._clock.monotonic)
             vault = Vault(config.secrets_path, self._state.environment)
             self._door = GatewayDoor(
                 recorder=recorder,
                 hub=self._hub,
                 desk=self._desk,
+                refusals=refusals,
                 tickets=tickets,
                 vault=vault,
                 targets=lambda: self._state.config.targets,
@@ -93,6 +102,7 @@ class _Gateway:
                 state=self._state,
                 door=self._door,
                 desk=self._desk,
+                refusals=refusals,
                 tickets=tickets,
                 recorder=recorder,
                 reader=lambda: Reader.open(config.state_dir),
@@ -103,6 +113,8 @@ class _Gateway:
             self._started()
             await recorder.synced()
             await self._answer(service, endpoints, ready)
+            if self._broken is None:
+                refusals.settle()
         finally:
             recorder.close()
         if self._broken is not None:
@@ -126,10 +138,10 @@ class _Gateway:
                     access_log=False,
                     server_header=False,
                     lifespan="off",
-                    limit_concurrency=256,
+                    http=connections(_CONNECTIONS, _SILENT_AT_MOST),
                     timeout_keep_alive=5,
                     timeout_graceful_shutdown=2,
-                    backlog=128,
+                    backlog=_BACKLOG,
                 )
             )
             serving = loop.create_task(server.serve(sockets=[listener]))
@@ -212,7 +224,7 @@ def unix_socket(path: Path) -> socket.socket:
     try:
         listener.bind(encoded)
         path.chmod(0o600)
-        listener.listen(128)
+        listener.listen(_BACKLOG)
         listener.setblocking(False)
     except BaseException:
         listener.close()

@@ -13,6 +13,7 @@ from bastion.gateway import records
 from bastion.gateway.desk import Desk
 from bastion.gateway.hub import Hub
 from bastion.gateway.judging import Judging
+from bastion.gateway.refusals import Refusals
 from bastion.gateway.relay import Conversation
 from bastion.identity.tickets import Tickets
 from bastion.model.session import Session, SessionId
@@ -36,6 +37,7 @@ class GatewayDoor:
         recorder: Recorder,
         hub: Hub,
         desk: Desk,
+        refusals: Refusals,
         tickets: Tickets,
         vault: Vault,
         targets: Callable[[], Mapping[str, Target]],
@@ -46,6 +48,7 @@ class GatewayDoor:
         self._recorder = recorder
         self._hub = hub
         self._desk = desk
+        self._refusals = refusals
         self._tickets = tickets
         self._vault = vault
         self._targets = targets
@@ -132,8 +135,8 @@ class GatewayDoor:
 
     async def refused(self, claim: Claim, reason: str) -> None:
         """Record that somebody was not let in."""
-        self._recorder.audit(records.audited("refused", claim.peer, {"target": claim.target, "reason": reason}))
-        await self._recorder.synced()
+        if self._refusals.note("refused", claim.peer, {"target": claim.target, "reason": reason}):
+            await self._recorder.synced()
 
     async def failed(self, session: Session, reason: str) -> None:
         """Record that an admitted session ended before it could converse."""

@@ -390,7 +390,11 @@ class _Port(asyncio.Protocol):
             self._transport.abort()
 
 
-def _bug(error: BaseException) -> BastionError:
+def bug(error: BaseException, where: str) -> BastionError:
     """Return a bug as an error whose text gives nothing away; log where it is, not what it says: that may be data."""
-    _log.error("%s in a conversation:\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
-    return BastionError(f"internal error ({type(error).__name__}); the session was ended", hint="see the gateway's log")
+    _log.error("%s in %s:\n%s", type(error).__name__, where, "".join(traceback.format_tb(error.__traceback__)))
+    return BastionError(f"internal error ({type(error).__name__}) in {where}", hint="see the gateway's log")
+
+
+def _bug(error: BaseException) -> BastionError:
+    return bug(error, "the session, which was ended")

@@ -11,6 +11,7 @@ from bastion.gateway import records
 from bastion.gateway.clock import Clock
 from bastion.gateway.desk import Desk, describe
 from bastion.gateway.door import GatewayDoor
+from bastion.gateway.refusals import Refusals, short
 from bastion.gateway.state import State, exported
 from bastion.identity.tickets import Tickets
 from bastion.identity.verification import TokenVerifier
@@ -46,6 +47,7 @@ class Service:
         state: State,
         door: GatewayDoor,
         desk: Desk,
+        refusals: Refusals,
         tickets: Tickets,
         recorder: Recorder,
         reader: Callable[[], Reader],
@@ -56,6 +58,7 @@ class Service:
         self._state = state
         self._door = door
         self._desk = desk
+        self._refusals = refusals
         self._tickets = tickets
         self._recorder = recorder
         self._reader = reader
@@ -95,7 +98,7 @@ class Service:
         try:
             return await self._verifier().verify(token)
         except AuthenticationFailed as error:
-            self._audit("unauthenticated", "", {"path": path, "reason": getattr(error, "reason", "")})
+            self._refusals.note("unauthenticated", "", {"path": path, "reason": getattr(error, "reason", "")})
             raise
 
     def whoami(self, identity: Identity) -> dict[str, object]:
@@ -180,6 +183,7 @@ class Service:
 
     async def session(self, identity: Identity, name: str) -> dict[str, object]:
         """Return one recorded session's summary."""
+        self._audit("read session", identity.subject, {"session": name})
         with self._reader() as reader:
             return self._recorded(reader, identity, name).summary()
 
@@ -230,7 +234,8 @@ class Service:
         return target
 
     def _may_see_approval(self, identity: Identity, approval: Approval) -> bool:
-        if self._is_auditor(identity) or identity.key == approval.session.identity.key:
+        """Tell whether an identity may know of a request: who asked, whose machine asked, who may decide, auditors."""
+        if self._is_auditor(identity) or identity.same_person(approval.session.identity):
             return True
         return any(not d.approvers.isdisjoint(identity.groups) for d in approval.hold.demands)
 
@@ -266,7 +271,8 @@ class Service:
             return {"unavailable": error.message}
 
     def _audit(self, what: str, by: str, detail: Mapping[str, object]) -> None:
-        self._recorder.audit(records.audited(what, by, detail))
+        said = {name: short(value) if isinstance(value, str) else value for name, value in detail.items()}
+        self._recorder.audit(records.audited(what, by, said))
 
 
 async def _stepwise(lines: Callable[[], Iterator[str]]) -> AsyncIterator[str]:

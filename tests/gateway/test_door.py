@@ -13,6 +13,7 @@ from bastion.gateway.desk import Desk
 from bastion.gateway.door import GatewayDoor
 from bastion.gateway.hub import Hub
 from bastion.gateway.ledger import StoreLedger
+from bastion.gateway.refusals import Refusals
 from bastion.identity.tickets import Tickets
 from bastion.model.session import Session
 from bastion.model.target import Target
@@ -41,6 +42,7 @@ class House:
             recorder=self.recorder,
             hub=Hub(self.recorder, lambda error: self.door.recording_broke(error)),
             desk=Desk(ledger, lambda: nouns.NOON, capacity=2, per_session=2, per_identity=2),
+            refusals=Refusals(self.recorder.audit, lambda: 0.0),
             tickets=self.tickets,
             vault=Vault(directory / "secrets", {}),
             targets=lambda: self.targets,
