@@ -5,8 +5,10 @@ have been tricked into (an `Origin`, a foreign `Host`) are refused.
 """
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 from starlette.applications import Starlette
@@ -29,6 +31,8 @@ from bastion.model.identity import Identity
 
 _BODY_AT_MOST = 256 * 1024
 _BODY_SECONDS = 10.0
+_AT_ONCE = 32
+"""Requests of one identity that may be under way."""
 _HOSTS = {"bastion", "localhost"}
 """What a client of ours may send as Host."""
 
@@ -37,6 +41,7 @@ Answer = Callable[[Service, Request, Identity], Awaitable[object]]
 
 def application(service: Service) -> Starlette:
     """Return the ASGI application that answers for `service`."""
+    busy: Counter[tuple[str, str]] = Counter()
 
     def open_route(path: str, answer: Callable[[], dict[str, object]]) -> Route:
         async def endpoint(request: Request) -> Response:
@@ -49,12 +54,17 @@ def application(service: Service) -> Starlette:
         async def endpoint(request: Request) -> Response:
             _check_origin(request)
             identity = await service.authenticate(_bearer(request), request.url.path)
-            try:
-                answered = await answer(service, request, identity)
-            except BastionError:
-                raise
-            except Exception as error:  # a bug is logged by its place: what it says may be somebody's data
-                raise bug(error, "an answer of the control API") from None
+            if busy[identity.key] >= _AT_ONCE:
+                raise AccessRefused(f"you have {_AT_ONCE} requests under way, as many as one identity may have")
+            with _counted(busy, identity.key):
+                try:
+                    answered = await answer(service, request, identity)
+                except BastionError:
+                    raise
+                except Exception as error:  # a bug is logged by its place: what it says may be somebody's data
+                    raise bug(error, "an answer of the control API") from None
+            if isinstance(answered, StreamingResponse):
+                answered.body_iterator = _streaming(answered.body_iterator, busy, identity.key)
             return answered if isinstance(answered, Response) else JSONResponse(answered)
 
         return Route(path, endpoint, methods=[method])
@@ -78,6 +88,26 @@ def application(service: Service) -> Starlette:
         ],
         exception_handlers={BastionError: _error, HTTPException: _not_found},
     )
+
+
+@contextlib.contextmanager
+def _counted(busy: Counter[tuple[str, str]], key: tuple[str, str]) -> Iterator[None]:
+    busy[key] += 1
+    try:
+        yield
+    finally:
+        busy[key] -= 1
+        if not busy[key]:
+            del busy[key]
+
+
+async def _streaming(
+    parts: AsyncIterable[Any], busy: Counter[tuple[str, str]], key: tuple[str, str]
+) -> AsyncIterator[Any]:
+    """Yield what an answer consists of; who takes it slowly is busy until the end."""
+    with _counted(busy, key):
+        async for part in parts:
+            yield part
 
 
 async def _whoami(service: Service, request: Request, identity: Identity) -> object:

@@ -103,6 +103,20 @@ def test_a_body_that_does_not_come_is_not_waited_for(rig: Rig) -> None:
         assert answer.startswith(b"HTTP/1.1 400")
 
 
+def test_one_identity_does_not_keep_every_connection_busy(rig: Rig) -> None:
+    with contextlib.ExitStack() as stack:
+        request = head("tickets", rig.token(MALLORY), "Content-Length: 20\r\n")
+        opened = [stack.enter_context(knock(rig)) for _ in range(40)]
+        for connection in opened:
+            connection.sendall(request)
+        turned_away = opened[-1].recv(4096)
+        assert turned_away.startswith(b"HTTP/1.1 403")
+        with rig.api(ALICE) as api:
+            assert api.get("whoami").status_code == 200
+    with rig.api(MALLORY) as api:
+        until(lambda: api.get("whoami").status_code == 200, "what was hung up on to count no more")
+
+
 def test_who_proves_nobody_does_not_fill_the_record(rig: Rig) -> None:
     before = size(rig)
     with Api(rig.runtime / "control.sock", "a.b.c") as nobody:
