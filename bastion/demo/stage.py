@@ -127,8 +127,6 @@ class Stage:
             "BASTION_RUNTIME_DIR": str(self.runtime),
             "BASTION_STATE_DIR": str(own),
             "XDG_DATA_HOME": str(own),
-            # All three people share an account of this machine, and with it a keyring if it has one.
-            "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
         }
 
     def start(self, person: Account, *words: str) -> "subprocess.Popen[str]":
