@@ -273,14 +273,24 @@ class PostgresInterceptor(Interceptor[Frames]):
         if reading is None:
             return self._wait()
         if reading.sqlstate:
-            return self._refuse(m.QUERY, refusal.unreadable(reading))
+            return self._not_read(m.QUERY, reading)
         traits = self._understanding.whole(reading, self._run)
         if traits is None:
             return self._wait()
         return self._judge(m.QUERY, traits.reading.action, traits)
 
+    def _not_read(self, kind: int, reading: Reading) -> int:
+        """Refuse a text that could not be read; what was tried is on the record all the same."""
+        told = {"text": reading.action.safe_text, "sqlstate": reading.sqlstate, "message": reading.message}
+        self._before.append(Note("unread", told))
+        return self._refuse(kind, refusal.unreadable(reading))
+
     def _function_call(self, data: bytes, start: int, end: int) -> int:
-        return _DROP if self._is_out_of_turn() else self._refuse(m.QUERY, _NO_FUNCTION_CALLS)
+        if self._is_out_of_turn():
+            return _DROP
+        refused = _NO_FUNCTION_CALLS
+        self._before.append(Note("unread", {"text": "", "sqlstate": refused.sqlstate, "message": refused.message}))
+        return self._refuse(m.QUERY, refused)
 
     def _parse(self, data: bytes, start: int, end: int) -> int:
         name, text, types = m.read_parse(data, start, end)
@@ -290,7 +300,7 @@ class PostgresInterceptor(Interceptor[Frames]):
         if reading is None:
             return self._wait()
         if reading.sqlstate:
-            return self._refuse(m.PARSE, refusal.unreadable(reading))
+            return self._not_read(m.PARSE, reading)
         statement = Statement(text, reading, self._understanding.generation, types)
         change = self._answers.statements.change(key(name), statement, self._run)
         self._answers.expect(Expected(m.PARSE, (change,)))

@@ -4,7 +4,9 @@ import pytest
 
 from bastion.errors import LimitExceeded
 from bastion.model.action import Access
+from bastion.protocols.postgres import messages as m
 from bastion.protocols.postgres import names
+from bastion.protocols.postgres.messages import frame
 from tests.protocols.postgres.wire import (
     BOUND,
     CLOSED,
@@ -83,3 +85,11 @@ def test_what_is_given_back_does_not_count(few: int) -> None:
     for _ in range(3 * few // _KIB):
         carrier.client(bind("", "p", [b"1" * _KIB]), close("P", "p"), SYNC)
         carrier.target(BOUND, CLOSED, ready())
+
+
+def test_what_cannot_be_read_is_on_the_record() -> None:
+    carrier = Carrier()
+    carrier.client(query("garbage"), parse("garbage; garbage"), SYNC, frame(m.FUNCTION_CALL, bytes(10)))
+    told = [n.detail for n in carrier.notes if n.kind == "unread" and not isinstance(n.detail, bytes)]
+    assert [t["text"] for t in told] == ["garbage", "garbage; garbage", ""]
+    assert [t["sqlstate"] for t in told] == ["42601", "42601", "0A000"]

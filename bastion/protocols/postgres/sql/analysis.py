@@ -311,7 +311,7 @@ def _action(text: bytes, resources: tuple[Resource, ...], spans: list[tuple[int,
 
 def _unreadable(text: bytes, fault: Fault) -> Reading:
     decoded = text.decode(errors="backslashreplace")
-    secret = secrets.suspicious(text)
+    secret = secrets.suspicious_unread(text)
     action = Action(_PROTOCOL, "unreadable", decoded, (), secret=secret, shown=secrets.UNSHOWN if secret else "")
     return Reading(action, (), fault.sqlstate, fault.message, fault.position)
 

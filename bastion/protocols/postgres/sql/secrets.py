@@ -4,6 +4,7 @@ Positions come from PostgreSQL's own scanner, never from a pattern: what it call
 where even it cannot tell, nothing of the text is shown.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -25,11 +26,20 @@ _ALWAYS: Final = frozenset(
         "CreateFdwStmt",
         "AlterFdwStmt",
         "AlterSystemStmt",
+        "CreateForeignTableStmt",
+        "ImportForeignSchemaStmt",
     ]
 )
 _PASSWORD_OPTIONS: Final = frozenset({"password", "encryptedPassword", "unencryptedPassword"})
-_WORDS: Final = (b"password", b"passwd", b"secret", b"pgp_", b"crypt", b"dblink", b"conninfo")
+_WORDS: Final = (
+    *(b"password", b"passwd", b"secret", b"pgp_", b"crypt", b"dblink", b"conninfo"),
+    *(b"token", b"api_key", b"apikey", b"private_key", b"credential"),
+)
 """Words near which, in a text that is not one of the statements above, a literal may still be a secret."""
+_WITH_PASSWORD: Final = re.compile(rb"://[^\s/:@']*:[^\s/@']+@")
+"""The head of a URL that carries a password."""
+_OF_ROLES: Final = re.compile(rb"\b(?:alter|create)\s+(?:role|user|group)\b")
+"""Where a text is not understood, what looks as if it gave a role a password might, however that is spelled."""
 _LITERALS: Final = frozenset({"SCONST", "USCONST", "BCONST", "XCONST"})
 
 
@@ -45,7 +55,12 @@ def carries_secret(kind: str, body: Node) -> bool:
 def suspicious(text: bytes) -> bool:
     """Tell whether a text speaks of secrets in a place where the grammar does not say which literal is one."""
     lowered = text.lower()
-    return any(word in lowered for word in _WORDS)
+    return any(word in lowered for word in _WORDS) or _WITH_PASSWORD.search(lowered) is not None
+
+
+def suspicious_unread(text: bytes) -> bool:
+    """Tell whether a text that is not understood at all may hold a secret."""
+    return suspicious(text) or _OF_ROLES.search(text.lower()) is not None
 
 
 def struck(text: bytes, spans: Iterable[tuple[int, int]]) -> str:

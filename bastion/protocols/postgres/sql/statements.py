@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from bastion.model.action import Access
-from bastion.protocols.postgres.sql import definers, settings
+from bastion.protocols.postgres.sql import definers, secrets, settings
 from bastion.protocols.postgres.sql.parser import Node
 from bastion.protocols.postgres.sql.query import Query
 from bastion.protocols.postgres.sql.reading import (
@@ -190,7 +190,7 @@ class Statements:
         if name:
             kind = "program" if body.get("is_program") else "file"
             verb = "run" if kind == "program" else "read" if incoming else "write"
-            self._add(kind, name, verb, Access.ADMIN)
+            self._add(kind, secrets.UNSHOWN if secrets.suspicious(name.encode()) else name, verb, Access.ADMIN)
         if "query" in body:
             query.statement(body["query"], Scope())
             return

@@ -29,6 +29,16 @@ SECRET = "hunter2"
         "ALTER ROLE gw_app PASSWORD 'hunter2",
         "DO $$ BEGIN EXECUTE 'ALTER ROLE x PASSWORD ''hunter2'''; END $$",
         "PREPARE p AS SELECT crypt('hunter2', 'x')",
+        "ALTER ROLE gw_app PASWORD 'hunter2'",
+        "CREATE GROUP x PASSWRD 'hunter2'",
+        "SELECT dblink_connect('postgresql://u:hunter2@h/d')",
+        "SELECT 'postgresql://u:hunter2@h/d'",
+        "COPY orders FROM PROGRAM 'curl http://u:hunter2@h'",
+        "COPY orders TO PROGRAM 'PGPASSWORD=hunter2 psql'",
+        "COPY orders TO '/tmp/secret/hunter2'",
+        "IMPORT FOREIGN SCHEMA a FROM SERVER s INTO b OPTIONS (key 'hunter2')",
+        "CREATE FOREIGN TABLE f (a int) SERVER s OPTIONS (key 'hunter2')",
+        "UPDATE users SET name = 'hunter2' WHERE email = 'token'",
     ],
 )
 def test_is_struck_out(text: str, analyst: CatalogAnalyst) -> None:
