@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -156,12 +156,13 @@ _PRIVATE = frozenset({"credential", "address"})
 _HOST = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}(?<![-.])\.?")
 
 
-def load(path: Path, environment: Mapping[str, str]) -> Config:
+def load(path: Path, environment: Mapping[str, str], content: Callable[[Path], bytes] = Path.read_bytes) -> Config:
     """Return the configuration of a file, with the directories that the environment names.
 
-    Raises `ConfigError` for a file that cannot be read and `Problems` with everything that is wrong in it.
+    `content` reads the file, and may refuse to. Raises `ConfigError` for a file that cannot be read and `Problems` with
+    everything that is wrong in it.
     """
-    document = _read(path)
+    document = _read(path, content)
     problems: list[Problem] = []
     value = document.value if isinstance(document.value, dict) else {}
     if not isinstance(document.value, dict):
@@ -200,9 +201,9 @@ def clauses(specs: Mapping[str, ProtocolSpec] | None = None) -> dict[str, Clause
     return found
 
 
-def _read(path: Path) -> Marked:
+def _read(path: Path, content: Callable[[Path], bytes]) -> Marked:
     try:
-        return read(path.read_bytes(), str(path))
+        return read(content(path), str(path))
     except FileNotFoundError:
         raise ConfigError(
             str(path),

@@ -49,6 +49,26 @@ def read(path: Path, at_most: int) -> bytes | None:
     return content
 
 
+def governing(path: Path) -> bytes:
+    """Return the content of a file that says what is to be done, which nobody else can have written.
+
+    It belongs to us or to root, lies in a directory of which the same is true, and is writable for no group but our own
+    primary one: where each user has a group of their own, files are made so. Raises `ConfigError` for any other, and
+    `OSError` for one that cannot be read.
+    """
+    _check_governing(path.parent, path.parent.stat())
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise ConfigError(str(path), expected="a file", found="something else")
+        _check_governing(path, found)
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(fd)
+
+
 def replace(path: Path, content: bytes) -> None:
     """Write a private file: readers see the old content or the new one, also after a crash."""
     beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
@@ -104,6 +124,20 @@ def _check(path: Path, found: os.stat_result, mode: int) -> None:
             expected=f"mode {mode:04o}",
             found=f"mode {stat.S_IMODE(found.st_mode):04o}",
             hint=f"chmod {mode:o} {path}",
+        )
+
+
+def _check_governing(path: Path, found: os.stat_result) -> None:
+    if found.st_uid not in (0, os.geteuid()):
+        raise ConfigError(str(path), expected=f"owner {os.geteuid()} or root", found=f"owner {found.st_uid}")
+    others = stat.S_IWOTH | (0 if found.st_gid == os.getegid() else stat.S_IWGRP)
+    # In a sticky directory nobody replaces what is another's.
+    if found.st_mode & others and not (stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX):
+        raise ConfigError(
+            str(path),
+            expected="what nobody else can write",
+            found=f"mode {stat.S_IMODE(found.st_mode):04o}",
+            hint=f"chmod go-w {path}",
         )
 
 

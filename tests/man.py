@@ -39,7 +39,8 @@ ENVIRONMENT = {
     " directories below lie when the variables above are not set.",
 }
 FILES = {
-    "~/.config/bastion/bastion.yaml, /etc/bastion/bastion.yaml": "The gateway's configuration; the first that exists.",
+    "~/.config/bastion/bastion.yaml, /etc/bastion/bastion.yaml": "The gateway's configuration; the first that exists. "
+    "The gateway reads it, and the policy, only where nobody but root and its own user can have written them.",
     "policy.yaml": "The policy, beside the configuration unless that names another file or a directory.",
     "~/.local/state/bastion": "Recordings, keys, secrets and your login.",
     "$XDG_RUNTIME_DIR/bastion, ~/.local/state/bastion/run": "The gateway's sockets.",

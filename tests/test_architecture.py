@@ -57,6 +57,7 @@ ENVIRONMENT = ("paths", "gateway.state", *CLIENT_SIDE)
 """Who reads the environment. The daemon's side reads it in one place, and hands it on."""
 
 CATCHERS = {
+    "gateway.control": "a bug in an answer ends that answer",
     "gateway.relay": "a bug in an interceptor ends the conversation",
     "policy.conditions": "the engine of conditions has no error class of its own",
     "policy.evaluation": "no failure of a check may ever mean yes",

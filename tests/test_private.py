@@ -137,3 +137,60 @@ def test_a_lock_is_held_by_one(place: Path) -> None:
     for thread in threads:
         thread.join()
     assert most == 1
+
+
+# Files that say what is to be done: others may read them, and nobody else may write them.
+
+
+def test_what_others_may_read_can_govern(place: Path) -> None:
+    place.chmod(0o755)
+    (place / "policy").write_bytes(b"rules")
+    (place / "policy").chmod(0o644)
+    assert private.governing(place / "policy") == b"rules"
+    (place / "linked").symlink_to("policy")
+    assert private.governing(place / "linked") == b"rules"
+
+
+@pytest.mark.parametrize("bits", [0o646, 0o602, 0o666])
+def test_what_anybody_may_write_governs_nothing(place: Path, bits: int) -> None:
+    (place / "policy").write_bytes(b"rules")
+    (place / "policy").chmod(bits)
+    with pytest.raises(ConfigError, match="nobody else can write"):
+        private.governing(place / "policy")
+
+
+def test_what_a_group_may_write_governs_only_if_it_is_our_own(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each user has a group of their own, files are made writable for it."""
+    (place / "policy").write_bytes(b"rules")
+    (place / "policy").chmod(0o664)
+    assert private.governing(place / "policy") == b"rules"
+    monkeypatch.setattr(os, "getegid", lambda: (place / "policy").stat().st_gid + 1)
+    with pytest.raises(ConfigError, match="nobody else can write"):
+        private.governing(place / "policy")
+
+
+def test_what_anybody_may_put_in_its_place_governs_nothing(place: Path) -> None:
+    (place / "policy").write_bytes(b"rules")
+    place.chmod(0o777)
+    with pytest.raises(ConfigError, match="nobody else can write"):
+        private.governing(place / "policy")
+    place.chmod(0o1777)
+    assert private.governing(place / "policy") == b"rules"
+
+
+def test_what_somebody_else_owns_governs_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "policy").write_bytes(b"rules")
+    os.chown(place / "policy", 12345, -1) if os.geteuid() == 0 else monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(ConfigError, match="owner"):
+        private.governing(place / "policy")
+
+
+def test_a_pipe_is_not_waited_for(place: Path) -> None:
+    os.mkfifo(place / "policy")
+    with pytest.raises(ConfigError, match="a file"):
+        private.governing(place / "policy")
+
+
+def test_what_is_not_there_is_said_to_be_missing(place: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        private.governing(place / "policy")

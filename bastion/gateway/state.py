@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bastion import config as configuration
+from bastion import private
 from bastion.config import Config
 from bastion.errors import BastionError, ConfigError
 from bastion.gateway.clock import Clock
@@ -79,8 +80,9 @@ def _shown(entries: Iterator[Entry]) -> Iterator[Entry]:
 
 def _read(path: Path, environment: Mapping[str, str]) -> tuple[Config, Policy]:
     try:
-        config = configuration.load(path, environment)
-        policy = document.load(config.policy_path, configuration.clauses(), config.targets)
+        # Whoever can write one of these files decides what everybody may do.
+        config = configuration.load(path, environment, private.governing)
+        policy = document.load(config.policy_path, configuration.clauses(), config.targets, private.governing)
     except Problems as problems:
         raise configuration.first(problems) from None
     except OSError as error:

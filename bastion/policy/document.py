@@ -5,7 +5,7 @@ could never match is a mistake too, because its author believes that it does som
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -63,17 +63,23 @@ class ClauseSpec:
     protocols: frozenset[str]
 
 
-def load(path: FilePath, clauses: Mapping[str, ClauseSpec], targets: Mapping[str, Target]) -> Policy:
+def load(
+    path: FilePath,
+    clauses: Mapping[str, ClauseSpec],
+    targets: Mapping[str, Target],
+    content: Callable[[FilePath], bytes] = FilePath.read_bytes,
+) -> Policy:
     """Return the policy of a file, or of all the `*.yaml` of a directory in the order of their names.
 
-    Raises `Problems` with everything that is wrong with it, and `OSError` when it cannot be read.
+    `content` reads a file, and may refuse to. Raises `Problems` with everything that is wrong with it, and `OSError` when
+    it cannot be read.
     """
     problems: list[Problem] = []
     documents: list[Marked] = []
     files = _files(path, problems) if path.is_dir() else [path]
     for file in files:
         try:
-            documents.append(read(file.read_bytes(), str(file)))
+            documents.append(read(content(file), str(file)))
         except Problems as error:
             problems += error.found
     rules: list[Rule] = []

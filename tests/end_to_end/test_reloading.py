@@ -87,3 +87,19 @@ def test_a_session_goes_on_where_nothing_about_it_changed(rig: Rig) -> None:
             rig.reload(POLICY + "  - name: more\n    effect: deny\n    who: {groups: [nobody]}\n")["policy_error"] == ""
         )
         assert connection.execute("select count(*) from people").fetchone() == (50,)
+
+
+def test_a_policy_that_anybody_can_write_is_not_loaded(rig: Rig) -> None:
+    before = rig.status()["policy_version"]
+    rig.policy.chmod(0o666)
+    status = rig.reload(POLICY.replace("engineers-read", "everybody-reads"))
+    assert "nobody else can write" in status["policy_error"]
+    assert status["policy_version"] == before
+    rig.stop()
+    rig.launch()
+    assert rig.process.wait(30) == 78
+    assert "nobody else can write" in rig.logged
+    rig.policy.chmod(0o600)
+    rig.config.chmod(0o602)
+    rig.launch()
+    assert rig.process.wait(30) == 78
