@@ -245,7 +245,7 @@ def describe(approval: Approval, *, remaining: float, preview: Mapping[str, obje
             "verb": action.verb,
             "access": action.access.name.lower(),
             "text": action.safe_text,
-            "arguments": [] if action.secret else [records.argument(a) for a in action.arguments],
+            "arguments": records.arguments(action),
             "resources": records.resources(action),
         },
         "demands": [

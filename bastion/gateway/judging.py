@@ -13,6 +13,8 @@ from bastion.policy.evaluation import Judge
 
 _KEPT = 512
 """Verdicts remembered for one session."""
+_LONG = 16 * 1024
+"""Characters of a text above which its verdict is not worth the memory that the text takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Judging:
             return kept
         verdict = self._judge.evaluate(action)
         judgement = Judgement(form, verdict, action.access, records.judged_form(action, verdict))
-        if not self._judge.uses_arguments:
+        if not self._judge.uses_arguments and len(form.text) <= _LONG:
             self._kept[id(form)] = judgement
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)

@@ -9,6 +9,9 @@ from bastion.model.approval import Approval, Vote
 from bastion.model.session import Session
 from bastion.model.verdict import Allow, Deny, Hold, Ruling, Verdict
 
+_STRUCK = "***"
+"""Stands for an argument that may be a secret: nothing is left out without a mark."""
+
 
 def opened(session: Session, policy: str) -> bytes:
     """Return the first entry of a session."""
@@ -52,14 +55,18 @@ def judged(form: bytes, ticket: int, action: Action) -> bytes:
     head = b'{"ticket":%d,' % ticket + form[1:-1]
     if not action.arguments and not action.facts:
         return head + b',"arguments":[],"facts":{}}'
-    shown = [] if action.secret else [argument(a) for a in action.arguments]
-    rest = orjson.dumps({"arguments": shown, "facts": dict(action.facts)})
+    rest = orjson.dumps({"arguments": arguments(action), "facts": dict(action.facts)})
     return head + b"," + rest[1:]
 
 
 def argument(value: Argument) -> object:
     """Return a bound value as JSON: null, a string, or `{"hex": …}` for bytes in a binary format."""
     return {"hex": value.hex()} if isinstance(value, bytes) else value
+
+
+def arguments(action: Action) -> list[object]:
+    """Return an action's arguments as JSON; in place of each, where one may be a secret, a word that says so."""
+    return [_STRUCK if action.secret else argument(value) for value in action.arguments]
 
 
 def resources(action: Action) -> list[dict[str, object]]:
@@ -95,7 +102,7 @@ def request(approval: Approval) -> dict[str, object]:
         "verb": action.verb,
         "access": action.access.name.lower(),
         "text": action.safe_text,
-        "arguments": [] if action.secret else [argument(a) for a in action.arguments],
+        "arguments": arguments(action),
         "resources": resources(action),
         "verdict": verdict_record(approval.hold),
     }

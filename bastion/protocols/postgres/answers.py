@@ -26,6 +26,9 @@ PINNED: Final = frozenset(
 
 _NO_SUCH_NAME: Final = frozenset({"26000", "34000"})
 _TAGS_KEPT: Final = 1000
+_TAGS_SHOWN: Final = 4000
+"""Characters of the tags of one text, behind which it is only said that there are more."""
+_MORE: Final = "; and more"
 IDLE: Final = ord("I")
 _STATUSES: Final = frozenset(b"ITE")
 
@@ -212,7 +215,12 @@ class Answers:
         self.copying_in = self._copying_out = False
         tag, rows = _TAGS.get(data[start + 5 : end]) or _tag(data, start, end)
         head.rows += rows
-        head.tag = f"{head.tag}; {tag}" if head.tag else tag
+        if not head.tag:
+            head.tag = tag
+        elif len(head.tag) < _TAGS_SHOWN:
+            head.tag = f"{head.tag}; {tag}"
+        elif not head.tag.endswith(_MORE):
+            head.tag += _MORE
         if head.kind == m.EXECUTE:
             self._ignored_syncs = 0
             self._executed(head)

@@ -9,6 +9,8 @@ from bastion.protocols.postgres.sql.reading import EndsTransaction, Executes, Fe
 from bastion.protocols.postgres.sql.statements import PLACEHOLDER
 
 _KEPT: Final = 512
+_LONG: Final = 16 * 1024
+"""Characters of a text above which it is not worth its memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,12 @@ class TraitsCache:
         """Return the traits of `reading`."""
         kept = self._kept.get(id(reading))
         if kept is None:
+            kept = _found(reading)
+            if len(reading.action.text) > _LONG:
+                return kept
             if len(self._kept) >= _KEPT:
                 self._kept.clear()
-            kept = self._kept[id(reading)] = _found(reading)
+            self._kept[id(reading)] = kept
         return kept
 
 

@@ -93,3 +93,14 @@ def test_what_cannot_be_read_is_on_the_record() -> None:
     told = [n.detail for n in carrier.notes if n.kind == "unread" and not isinstance(n.detail, bytes)]
     assert [t["text"] for t in told] == ["garbage", "garbage; garbage", ""]
     assert [t["sqlstate"] for t in told] == ["42601", "42601", "0A000"]
+
+
+def test_tags_of_a_long_text_are_cut_with_a_mark() -> None:
+    carrier = Carrier()
+    carrier.client(query(";".join(["select 1"] * 800)))
+    carrier.target(*[complete()] * 800, ready())
+    (outcome,) = carrier.finished
+    assert outcome["rows"] == 800
+    assert outcome["tag"].startswith("SELECT 1; SELECT 1; ")
+    assert outcome["tag"].endswith("; and more")
+    assert len(outcome["tag"]) < 5000
