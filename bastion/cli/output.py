@@ -15,6 +15,7 @@ from typing import IO, Any, TextIO
 from bastion.errors import BastionError
 from bastion.model.text import visible
 
+_INDENT = "    "
 _NARROWEST = 12
 """A column is not wrapped below this width."""
 _BOLD, _RED, _GREEN, _YELLOW, _PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
@@ -59,8 +60,20 @@ class Output:
         _put(sys.stderr, (text if shown.replace("\\\\", "\\") == text else shown) + "\n")
 
     def line(self, text: str = "") -> None:
-        """Print one line, made harmless."""
-        _put(sys.stdout, visible(text) + "\n")
+        """Print one line, made harmless; on a terminal what does not fit goes on indented below it."""
+        shown = visible(text)
+        if not self.terminal or _width(shown) <= _columns():
+            _put(sys.stdout, shown + "\n")
+            return
+        # Wrapped by the terminal it would go on at the left edge, and could pass for a line of its own.
+        indent = " " * (len(shown) - len(shown.lstrip(" ")))
+        first = _wrapped(shown, _columns())[0]
+        _put(sys.stdout, first + "\n")
+        self._set_off(shown[len(first) :], indent + _INDENT)
+
+    def command(self, text: str) -> None:
+        """Print a command line of our own making, to be copied: whole, and in one line."""
+        _put(sys.stdout, _INDENT + visible(text) + "\n")
 
     def data(self, value: object) -> None:
         """Print a value as JSON that hides nothing: every character beyond ASCII is an escape."""
@@ -92,7 +105,15 @@ class Output:
     def statement(self, text: str) -> None:
         """Print a statement whole, in the shape its author gave it, set off from everything that we say."""
         for line in visible(text, lines=True).split("\n"):
-            _put(sys.stdout, f"    {line}\n")
+            if self.terminal:
+                # No tab and no wrapping of the terminal's may bring its text to where only we write.
+                self._set_off(line.expandtabs(), _INDENT)
+            else:
+                _put(sys.stdout, f"{_INDENT}{line}\n")
+
+    def _set_off(self, text: str, indent: str) -> None:
+        for part in _wrapped(text, max(_NARROWEST, _columns() - len(indent))):
+            _put(sys.stdout, f"{indent}{part}\n")
 
     def table(self, names: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
         """Print rows below their names; on a terminal too narrow for them cells wrap, nothing is cut."""

@@ -40,7 +40,10 @@ def show(request: Json) -> None:
     OUT.line()
     OUT.heading("would run")
     OUT.statement(str(action.get("text", "")))
-    for number, value in enumerate(action.get("arguments", ()), start=1):
+    if arguments := action.get("arguments"):
+        # Below a line that no statement can draw: within it a forged parameter would look like one.
+        OUT.heading("with the parameters")
+    for number, value in enumerate(arguments or (), start=1):
         OUT.fields([(f"    ${number}", argument(value))])
     OUT.line()
     OUT.heading(f"would {action.get('verb', '')} ({action.get('access', '')})")

@@ -96,7 +96,7 @@ def _print_tunnel(address: LoopbackAddress, ways: Sequence[tuple[str, str]], *, 
     OUT.say(f"{address.target} is at {address.host}:{address.port} until Ctrl-C")
     for label, line in ways:
         OUT.heading(label)
-        OUT.statement(line)
+        OUT.command(line)
 
 
 def _issuer(gateway: Gateway, target: str, reason: str) -> IssueTicket:

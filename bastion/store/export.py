@@ -16,6 +16,8 @@ from bastion.store.reader import SessionRow, record
 WIDTH = 120
 HEIGHT = 36
 _LINE_END = re.compile(r"\r*\n")
+_BEYOND = re.compile(r"[^\x20-\x7e]")
+"""What JSON as orjson writes it holds in strings alone: what could act or hide, and what is only foreign."""
 
 
 def asciicast(row: SessionRow, moments: Iterable[Moment]) -> Iterator[str]:
@@ -36,10 +38,22 @@ def asciicast(row: SessionRow, moments: Iterable[Moment]) -> Iterator[str]:
 
 
 def json_lines(row: SessionRow, entries: Iterable[Entry]) -> Iterator[str]:
-    """Yield the session's summary and each of its entries as one line of JSON."""
-    yield orjson.dumps({"session": row.summary()}).decode() + "\n"
+    """Yield the session's summary and each of its entries as one line of JSON, in ASCII: it may end on a terminal."""
+    yield _plain({"session": row.summary()})
     for entry in entries:
-        yield orjson.dumps(record(entry)).decode() + "\n"
+        yield _plain(record(entry))
+
+
+def _plain(value: object) -> str:
+    return _BEYOND.sub(_escaped, orjson.dumps(value).decode()) + "\n"
+
+
+def _escaped(match: re.Match[str]) -> str:
+    point = ord(match[0])
+    if point < 0x10000:
+        return f"\\u{point:04x}"
+    high, low = divmod(point - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
 
 
 def _writable(text: str) -> str:

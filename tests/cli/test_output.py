@@ -92,6 +92,40 @@ def test_a_statement_can_be_read_back(text: str) -> None:
     assert decode(stream.getvalue().removeprefix("    ").removesuffix("\n")) == text
 
 
+@given(st.text(), st.integers(20, 60))
+def test_a_statement_never_begins_a_line_of_ours(text: str, columns: int) -> None:
+    """A line long enough to be wrapped by the terminal would go on at its left edge, where only we write."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", stream := Terminal())
+        patch.setenv("COLUMNS", str(columns))
+        patch.setenv("NO_COLOR", "1")
+        Output().statement(text)
+    lines = stream.getvalue().split("\n")[:-1]
+    assert all(line.startswith("    ") and output._width(line) <= columns and "\t" not in line for line in lines)
+
+
+def test_a_forged_heading_stays_within_its_statement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", stream := Terminal())
+    monkeypatch.setenv("COLUMNS", "80")
+    Output().statement("delete from people /*" + " " * 55 + "impact, as the target estimates it now" + " */")
+    drawn = [line[at : at + 80] for line in stream.getvalue().splitlines() for at in range(0, len(line), 80)]
+    assert not any(line.startswith("impact") for line in drawn)
+
+
+def test_what_somebody_wrote_into_a_line_goes_on_indented(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", stream := Terminal())
+    monkeypatch.setenv("COLUMNS", "40")
+    Output().line("    denied by Bob: " + "x" * 21 + "held by nobody at all")
+    assert {line[:8].strip() for line in stream.getvalue().splitlines()[1:]} == {""}
+
+
+def test_a_line_that_is_to_be_copied_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", stream := Terminal())
+    monkeypatch.setenv("COLUMNS", "40")
+    Output().command("PGPASSWORD=x psql " + "-h 127.0.0.1 " * 9)
+    assert stream.getvalue().count("\n") == 1
+
+
 @given(st.text())
 def test_json_is_what_it_was(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -51,6 +51,17 @@ def test_any_moments_make_a_valid_cast(moments: list[tuple[int, str]]) -> None:
         last = at
 
 
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_line_of_json_acts_on_no_terminal_and_loses_nothing(text: str) -> None:
+    data = json.dumps({"text": text}, ensure_ascii=False).encode()
+    summary, entry = json_lines(dataclasses.replace(ROW, client=text), [Entry(1, STARTED, "judged", data)])
+    for line in (summary, entry):
+        assert line.removesuffix("\n").isascii()
+        assert line.removesuffix("\n").isprintable()
+    assert json.loads(summary)["session"]["client"] == text
+    assert json.loads(entry)["data"] == {"text": text}
+
+
 def test_a_name_cannot_act_on_the_player() -> None:
 
     (header,) = cast(row=dataclasses.replace(ROW, name="\x1b]0;mine\x07\ud800"))
