@@ -52,7 +52,7 @@ def main() -> None:
         for note in report.notes:
             _say(note)
         _say(f"{'':44}{'direct':>12}{'pgbouncer':>12}{'bastion':>12}{'/pgbouncer':>12}{'/direct':>10}  goal")
-        _statements(report, running, seconds=1 if chosen.quick else 5, rounds=1 if chosen.quick else 3)
+        _statements(report, running, seconds=1 if chosen.quick else 3, rounds=1 if chosen.quick else 3)
         _bulk(report, running, rounds=1 if chosen.quick else 3)
         _sessions(report, running, sessions, logins=20 if chosen.quick else 100)
         for name, value in {**inside.judging(running.dsn, running.rig), **inside.starting(running.rig)}.items():

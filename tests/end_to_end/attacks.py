@@ -105,7 +105,9 @@ def firing_range(server: Server, issuer: Issuer) -> Iterator[Range]:
     policy_text = (CORPUS / "policies" / "sql.yaml").read_text()
     try:
         with Rig(issuer, targets, policy_text, environment=ENVIRONMENT) as rig:
-            yield Range(server, rig)
+            made = Range(server, rig)
+            with made.bystander:
+                yield made
     finally:
         for name in ("bystander", _TEMPLATE):
             server.execute(f"drop database {name} with (force)")

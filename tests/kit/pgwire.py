@@ -145,7 +145,11 @@ class Connection:
         if isinstance(address, Path):
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(patience)
-            self.socket.connect(str(address))
+            try:
+                self.socket.connect(str(address))
+            except OSError:
+                self.socket.close()
+                raise
         else:
             self.socket = socket.create_connection(address, timeout=patience)
 
@@ -166,9 +170,13 @@ class Connection:
 
     def login(self, **items: str) -> "Connection":
         """Start up with `items` and return self when the other end is ready; raise `Closed` if it is not to be."""
-        self.send(startup(items))
-        if self.until("Z") is None:
-            raise AssertionError("no ReadyForQuery")
+        try:
+            self.send(startup(items))
+            if self.until("Z") is None:
+                raise AssertionError("no ReadyForQuery")
+        except BaseException:
+            self.socket.close()
+            raise
         return self
 
     def ask(self, text: str) -> list[Message]:
