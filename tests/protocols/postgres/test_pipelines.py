@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from bastion.model.action import Access, Action
 from bastion.model.verdict import Ruling
 from bastion.protocols.contract import Side
+from bastion.protocols.postgres import messages as m
+from bastion.protocols.postgres.answers import Expected
 from tests.protocols.postgres.model_server import ModelServer
 from tests.protocols.postgres.wire import (
     ALLOW,
@@ -60,6 +62,17 @@ class Conversation:
         self.server = ModelServer()
         self.answers = b""
         self._passed = 0
+        self._sent: list[int] = []
+        answers = self.carrier.interceptor._answers
+        expect = answers.expect
+
+        def expected(message: Expected) -> None:
+            """Keep the ticket of each Query and Execute that goes to the server as it came, in order."""
+            if message.kind in (m.QUERY, m.EXECUTE) and message.refusal is None:
+                self._sent.append(message.ticket)
+            expect(message)
+
+        answers.expect = expected  # type: ignore[method-assign]
 
     def _rule(self, action: Action) -> Ruling | None:
         words = " ".join(meaning(action))
@@ -71,7 +84,7 @@ class Conversation:
         self.answers += self.server.receive(sent[self._passed :])
         self._passed = len(sent)
         for number, ran in self.server.ran:
-            judged = self.carrier.allowed[number - 1]
+            judged = self.carrier.actions[self._sent[number - 1]]
             told = meaning(judged)
             if judged.access is Access.UNKNOWN:
                 continue

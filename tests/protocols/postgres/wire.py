@@ -132,6 +132,11 @@ def meaning(action: Action) -> tuple[str, ...]:
 class TinyAnalyst:
     """Reads a language of a few words, in which `;` parts statements."""
 
+    outdated = False
+
+    def changed(self) -> None:
+        """Take no notice: there is no other session."""
+
     def __init__(self) -> None:
         self.asked: list[tuple[bytes, frozenset[SearchPath]]] = []
         self._known: dict[tuple[bytes, frozenset[SearchPath], tuple[int, ...]], Reading] = {}
@@ -192,7 +197,11 @@ class TinyAnalyst:
     def compose(self, reading: Reading, prepared: Mapping[str, Reading], portals: Mapping[str, Reading]) -> Reading:
         own, held = dict(prepared), dict(portals)
         resources = list(reading.action.resources)
-        for effect in reading.effects:
+        effects: list[Any] = []
+        pending = list(reading.effects)
+        while pending and len(effects) < 20:
+            effect = pending.pop(0)
+            effects.append(effect)
             match effect:
                 case Prepares(name, inner):
                     own[name] = inner
@@ -200,10 +209,12 @@ class TinyAnalyst:
                     held[name] = inner
                 case Executes(name):
                     resources += _named(own.get(name), name)
+                    pending[:0] = own[name].effects if name in own else ()
                 case Fetches(name):
                     resources += _named(held.get(name), name)
+                    pending[:0] = held[name].effects if name in held else ()
         action = Action("postgres", reading.action.verb, reading.action.text, tuple(resources))
-        return Reading(action, reading.effects, statements=reading.statements)
+        return Reading(action, tuple(effects), statements=reading.statements)
 
 
 def _named(inner: Reading | None, name: str) -> tuple[Resource, ...]:
@@ -227,7 +238,7 @@ class Carrier:
         )
         self.rule = rule
         self.judged: list[Action] = []
-        self.allowed: list[Action] = []
+        self.actions: dict[int, Action] = {}
         self.held: list[Judge] = []
         self.notes: list[Note] = []
         self.asks: list[Ask] = []
@@ -255,9 +266,6 @@ class Carrier:
         """Rule on what is held; return what the target got for it."""
         before = len(self.sent[Side.TARGET])
         judge = self.held.pop(0)
-        # What is held in a run that has failed meanwhile is dropped, whatever the ruling.
-        if isinstance(ruling, Allow) and not self.interceptor._skipping:
-            self.allowed.append(judge.action)
         self.carry(self.interceptor.ruled(judge.ticket, ruling))
         return self.sent[Side.TARGET][before:]
 
@@ -276,13 +284,12 @@ class Carrier:
                     self.log.append(("send " + to.value, types(message.data)))
                 case Judge(ticket=ticket, action=action):
                     self.judged.append(action)
+                    self.actions[ticket] = action
                     self.log.append(("judge", action.text))
                     ruling = self.rule(action)
                     if ruling is None:
                         self.held.append(effect)
                         continue
-                    if isinstance(ruling, Allow):
-                        self.allowed.append(action)
                     self.carry(self.interceptor.ruled(ticket, ruling))
                 case Note():
                     self.notes.append(effect)
