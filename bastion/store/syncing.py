@@ -15,13 +15,12 @@ from bastion.errors import RecordingError
 
 
 class Syncer:
-    """Syncs the write-ahead log of one store."""
+    """Syncs the write-ahead log of one store, as long as it and the database are the files that they were."""
 
-    def __init__(self, wal: Path, *, fdatasync: Callable[[int], None] = os.fdatasync) -> None:
-        self._wal = wal
+    def __init__(self, database: Path, wal: Path, *, fdatasync: Callable[[int], None] = os.fdatasync) -> None:
         self._fdatasync = fdatasync
         self._fd = os.open(wal, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        self._inode = os.fstat(self._fd).st_ino
+        self._files = {path: path.stat().st_ino for path in (database, wal)}
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._wake = threading.Condition()
         self._failure = ""
@@ -39,6 +38,17 @@ class Syncer:
             self._waiting.append((loop, done))
             self._wake.notify()
         await done
+
+    def missing(self) -> str:
+        """Return what became of the files that are written to, or an empty string: nobody will find what they hold."""
+        for path, inode in self._files.items():
+            try:
+                found = path.stat().st_ino
+            except OSError as error:
+                return f"the recording's {path.name} cannot be found any more: {error.strerror}"
+            if found != inode:
+                return f"the recording's {path.name} was replaced"
+        return ""
 
     def close(self) -> None:
         """Sync once more and end the thread."""
@@ -67,8 +77,8 @@ class Syncer:
 
     def _sync(self) -> str:
         try:
-            if self._wal.stat().st_ino != self._inode:
-                return "the recording's write-ahead log was replaced"
+            if missing := self.missing():
+                return missing
             self._fdatasync(self._fd)
         except OSError as error:
             return f"the recording cannot be synced: {error.strerror or error}"

@@ -86,7 +86,7 @@ class Recorder:
             self._chains[GATEWAY] = resumed(connection, GATEWAY)
             self._end_interrupted()
             self._commit()
-            self._syncer = Syncer(directory / f"{STORE}-wal")
+            self._syncer = Syncer(directory / STORE, directory / f"{STORE}-wal")
             private.settle(directory)
         except BaseException:
             self._checkpoint_timer.cancel()
@@ -457,6 +457,8 @@ class Recorder:
     def _checkpoint_due(self) -> None:
         self._checkpoint_timer = self._loop.call_later(_CHECKPOINT_SECONDS, self._checkpoint_due)
         try:
+            if missing := self._syncer.missing():
+                raise self._fail(RecordingError(missing))
             self.checkpoint()
         except RecordingError:
             return  # reported by `_fail`

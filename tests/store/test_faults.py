@@ -134,6 +134,46 @@ async def test_a_log_that_was_replaced_is_not_called_durable(tmp_path: Path) -> 
     recorder.close()
 
 
+def moved_away(directory: Path) -> None:
+    (directory / STORE).rename(directory / "elsewhere")
+
+
+def exchanged(directory: Path) -> None:
+    shutil.copy(directory / STORE, directory / "other")
+    (directory / "other").replace(directory / STORE)
+
+
+def log_removed(directory: Path) -> None:
+    (directory / f"{STORE}-wal").unlink()
+
+
+@pytest.mark.parametrize("spoil", [moved_away, exchanged, log_removed])
+async def test_a_store_that_is_taken_away_while_it_is_written_ends_everything(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    failures: list[RecordingError] = []
+    recorder = opened(tmp_path, failures)
+    recorder.audit(b'{"what": "x"}')
+    await recorder.synced()
+    spoil(tmp_path)
+    recorder.audit(b'{"what": "y"}')
+    with pytest.raises(RecordingError):
+        await recorder.synced()
+    await asyncio.sleep(0)
+    assert len(failures) == 1
+    recorder.close()
+
+
+async def test_a_store_that_is_taken_away_is_noticed_also_while_nothing_is_synced(tmp_path: Path) -> None:
+    failures: list[RecordingError] = []
+    recorder = opened(tmp_path, failures)
+    moved_away(tmp_path)
+    recorder._checkpoint_due()
+    await asyncio.sleep(0)
+    assert len(failures) == 1
+    recorder.close()
+
+
 async def test_a_failure_of_another_thread_ends_the_recorder(tmp_path: Path) -> None:
     failures: list[RecordingError] = []
     recorder = opened(tmp_path, failures)
