@@ -13,7 +13,7 @@ from bastion.model.target import Target
 from bastion.model.text import visible
 from bastion.protocols.postgres.authentication import Method
 from bastion.protocols.postgres.options import PostgresOptions, TlsMode
-from bastion.protocols.postgres.sql.analysis import CatalogAnalyst
+from bastion.protocols.postgres.sql.analysis import CatalogAnalyst, Changes
 from bastion.protocols.postgres.sql.loading import load
 
 _FRESH_FOR: Final = 60.0
@@ -39,6 +39,7 @@ class Catalogs:
         self._monotonic = monotonic
         self._kept: dict[Key, tuple[float, CatalogAnalyst]] = {}
         self._locks: dict[Key, asyncio.Lock] = {}
+        self._changes: dict[tuple[str, int, str], Changes] = {}
 
     async def analyst(self, target: Target, *, at_least: float | None = None) -> CatalogAnalyst:
         """Return an analyst with the target's catalog as it was read after `at_least`. Raises `TargetError`."""
@@ -48,8 +49,10 @@ class Catalogs:
         key = (target.host, target.port, options.database, target.user)
         async with self._locks.setdefault(key, asyncio.Lock()):
             kept = self._kept.get(key)
-            if kept is not None and kept[0] >= wanted:
+            if kept is not None and kept[0] >= wanted and not kept[1].outdated:
                 return kept[1]
+            changes = self._changes.setdefault(key[:3], Changes())
+            as_of = changes.count
             # What is read from here on is at least as new as anything that was committed before this moment.
             began = self._monotonic()
             async with self.connection(target) as connection:
@@ -57,7 +60,7 @@ class Catalogs:
                     catalog = await load(connection)
                 except psycopg.Error as error:
                     raise _unreachable(target, error) from error
-            analyst = CatalogAnalyst(catalog)
+            analyst = CatalogAnalyst(catalog, changes=changes, as_of=as_of)
             self._kept[key] = (began, analyst)
             return analyst
 

@@ -172,6 +172,8 @@ class PostgresInterceptor(Interceptor[Frames]):
             effects += answers.notes
             answers.notes.clear()
         effects.append(Send(Side.CLIENT, message if shown is message.data else Frames(shown)))
+        if self._understanding.changing:
+            self._understanding.happened()
         if answers.failed_run and not self._skipping:
             self._skipping = True
             question = self._question

@@ -62,12 +62,15 @@ class Understanding:
         self._traits = TraitsCache()
         self._paths = frozenset({path})
         self._stale = False
+        self._renewed = False
+        self.changing = False
+        """Whether a change of the catalog is under way whose end has not been seen."""
         self._asked: ReadText | None = None
         self._answered: tuple[ReadText, Reading] | None = None
 
     def read(self, text: bytes, types: tuple[int, ...] = ()) -> Reading | None:
         """Return what `text` means; None if that has to be waited for."""
-        if self._stale and not self.may_go_on():
+        if not self.may_go_on():
             return None
         if len(text) <= READ_INLINE:
             return self._analyst.read(text, self._paths, types)
@@ -92,12 +95,25 @@ class Understanding:
         self._analyst = analyst
         self.generation += 1
         self._stale = False
+        self._renewed = True
+
+    def happened(self) -> None:
+        """Take note of an answer: a change of the catalog may be done with it, and is once nothing is under way."""
+        if self._answers.status == IDLE:
+            self.changing = self._answers.outstanding > 0
+            self._analyst.changed()
 
     def may_go_on(self) -> bool:
         """Tell whether texts may be read while the catalog is out of date; else arrange for what it waits for."""
         answers = self._answers
         if not self._stale:
-            return True
+            # Others have changed it. What is renewed is as new as this message, whatever they do meanwhile.
+            if self._renewed or not self._analyst.outdated:
+                self._renewed = False
+                return True
+            self.asks.append(Ask("catalog", None))
+            self.waits_for = "catalog"
+            return False
         if answers.ready_is_due:
             self.waits_for = "answers"
             return False
@@ -178,8 +194,11 @@ class Understanding:
                     changes.append(portals.change(None, None, run))
                 case SetsPath(path=path):
                     self._may_search(path)
-                case ChangesCatalog():
+                case ChangesCatalog(adds=adds):
                     self._stale = True
+                    if not adds:
+                        self.changing = True
+                        self._analyst.changed()
                 case Executes() | Fetches():
                     pass
         return tuple(changes)

@@ -13,9 +13,11 @@ from tests.protocols.postgres.wire import (
     PARSED,
     SYNC,
     Carrier,
+    TinyAnalyst,
     bind,
     close,
     complete,
+    execute,
     parse,
     query,
     ready,
@@ -104,3 +106,50 @@ def test_tags_of_a_long_text_are_cut_with_a_mark() -> None:
     assert outcome["tag"].startswith("SELECT 1; SELECT 1; ")
     assert outcome["tag"].endswith("; and more")
     assert len(outcome["tag"]) < 5000
+
+
+class Told(TinyAnalyst):
+    """Hears of changes by others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changes = 0
+
+    def changed(self) -> None:
+        self.changes += 1
+
+
+def test_catalog_is_read_again_when_another_session_has_changed_it() -> None:
+    old, new = Told(), Told()
+    carrier = Carrier(analyst=old)
+    carrier.client(query("begin"))
+    carrier.target(complete("BEGIN"), ready("T"))
+    old.outdated = True
+    assert carrier.client(query("select 1")) == b""
+    assert carrier.answer("catalog", new) == query("select 1")
+    assert new.asked
+
+
+def test_what_is_prepared_is_read_again_too() -> None:
+    old, new = Told(), Told()
+    carrier = Carrier(analyst=old)
+    carrier.client(parse("select 1", "s"), SYNC)
+    carrier.target(PARSED, ready())
+    old.outdated = True
+    assert carrier.client(bind("s"), execute(), SYNC) == b""
+    carrier.answer("catalog", new)
+    assert [text for text, _ in new.asked] == [b"select 1"]
+
+
+def test_others_hear_of_a_change_when_it_begins_and_when_it_is_done() -> None:
+    told = Told()
+    carrier = Carrier(analyst=told)
+    carrier.client(query("begin"))
+    carrier.target(complete("BEGIN"), ready("T"))
+    carrier.client(query("ddl"))
+    assert told.changes == 1
+    carrier.target(complete("DDL"), ready("T"))
+    assert told.changes == 1
+    carrier.client(query("commit"))
+    carrier.target(complete("COMMIT"), ready())
+    assert told.changes == 2

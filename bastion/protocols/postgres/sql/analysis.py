@@ -46,10 +46,6 @@ _MOST_PATHS: Final = 64
 _MAX_PLACEHOLDERS: Final = 32
 """Statements run by name that one text may lead to, one through another."""
 
-_ADDING: Final = frozenset(
-    {"CreateStmt", "CreateTableAsStmt", "SelectStmt", "CreateSchemaStmt", "IndexStmt", "GrantStmt"}
-)
-"""Statements that add to the catalog and change nothing that was in it."""
 _INDIFFERENT: Final = frozenset({"TransactionStmt", "VariableSetStmt", "VariableShowStmt", "ListenStmt", "NotifyStmt"})
 """Statements whose meaning does not depend on the catalog."""
 _VERBS: Final = {"ExplainStmt": "explain", "CopyStmt": "copy"}
@@ -88,16 +84,43 @@ class _Cache(Generic[K, V]):
                 self._size -= self._kept.popitem(last=False)[1][1]
 
 
+class Changes:
+    """Counts the changes of one database's catalog by sessions of this gateway, of whatever role."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class CatalogAnalyst:
     """Reads SQL against one snapshot of a catalog. Shared by every session of that database and role, in any thread."""
 
-    def __init__(self, catalog: Catalog, *, cache_bytes: int = _CACHE_BYTES, parser: Parser | None = None) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        cache_bytes: int = _CACHE_BYTES,
+        parser: Parser | None = None,
+        changes: Changes | None = None,
+        as_of: int = 0,
+    ) -> None:
+        """`as_of` is how many of the `changes` had been counted before the catalog was read."""
         self.catalog = catalog
+        self._changes = changes or Changes()
+        self._as_of = as_of
         self._parser = parser or _parser
         self._patient = parser or _patient_parser
         self._definitions = CatalogDefinitions(catalog, self._parser)
         self._read: _Cache[tuple[bytes, frozenset[SearchPath], tuple[int, ...]], Reading] = _Cache(cache_bytes)
         self._composed: _Cache[tuple[int, ...], tuple[Reading, tuple[Reading, ...]]] = _Cache(cache_bytes // 4)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether a session of this gateway has changed the catalog since it was read."""
+        return self._changes.count != self._as_of
+
+    def changed(self) -> None:
+        """Have every analyst of this database know that its catalog is being changed, or has been."""
+        self._changes.count += 1
 
     def read(self, text: bytes, paths: frozenset[SearchPath], types: tuple[int, ...] = ()) -> Reading:
         """Return what `text` means under every search path that the session may have; the worst of them counts.
@@ -147,7 +170,7 @@ class CatalogAnalyst:
             if changed and kind not in _INDIFFERENT and kind not in definers.ADMIN:
                 # What the names in it mean by then, the catalog that was read does not say.
                 resources.append(Resource("construct", "statement after a change of the catalog", "unknown"))
-            changed = changed or (kind not in _ADDING and any(isinstance(e, ChangesCatalog) for e in session))
+            changed = changed or any(isinstance(e, ChangesCatalog) and not e.adds for e in session)
             effects += session
             paths |= {effect.path for effect in session if isinstance(effect, SetsPath)}
             if len(paths) > _MOST_PATHS:

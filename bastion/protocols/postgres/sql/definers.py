@@ -97,6 +97,8 @@ ADMIN: Final[dict[str, tuple[str, str]]] = {
 }
 """Verb and kind of each statement that is ADMIN whatever it says."""
 
+ADDS: Final = frozenset({"CreateStmt", "CreateSchemaStmt", "IndexStmt", "GrantStmt"})
+"""Those that add to the catalog and change nothing that was in it."""
 KEEPS_CATALOG: Final = frozenset({"AlterSystemStmt", "CommentStmt", "LoadStmt", "CheckPointStmt", "ReindexStmt"})
 """Those of them after which a catalog that was read still holds."""
 

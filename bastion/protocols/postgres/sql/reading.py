@@ -70,6 +70,9 @@ class SetsPath:
 class ChangesCatalog:
     """The catalog that was read may be out of date once this has run."""
 
+    adds: bool = False
+    """Whether it leaves alone what was there, or concerns the session only: what others have read still holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class EndsTransaction:
@@ -120,6 +123,15 @@ class Reading:
 
 class Analyst(Protocol):
     """Reads SQL for one session's database and role, against one snapshot of its catalog."""
+
+    @property
+    def outdated(self) -> bool:
+        """Whether a session of this gateway has changed the catalog since it was read."""
+        ...
+
+    def changed(self) -> None:
+        """Have every analyst of this database know that its catalog is being changed, or has been."""
+        ...
 
     def read(self, text: bytes, paths: frozenset[SearchPath], types: tuple[int, ...] = ()) -> Reading:
         """Return what `text` means under every search path that the session may have; the worst of them counts.

@@ -79,7 +79,7 @@ class Statements:
         ((kind, body),) = node.items()
         if kind == "SelectStmt" or kind in _ROW_STATEMENTS:
             if kind == "SelectStmt" and _makes_table(body):
-                self.session.append(ChangesCatalog())
+                self.session.append(ChangesCatalog(adds=True))
             self._query.statement(node, Scope())
         elif kind in self._special:
             self._special[kind](body)
@@ -104,7 +104,7 @@ class Statements:
         if kind == "CreateStmt":  # a view or foreign table would have effects of its own
             self._query.created.add(body["relation"].get("relname", ""))
         if kind not in definers.KEEPS_CATALOG:
-            self.session.append(ChangesCatalog())
+            self.session.append(ChangesCatalog(adds=kind in definers.ADDS))
 
     def _placed(self, about: str, name: str, body: Node) -> str:
         """Return the full name where the text gives a bare one and the catalog knows the place."""
@@ -127,7 +127,7 @@ class Statements:
         else:
             self._query.statement(body["query"], Scope())
         self._query.creates(relation, "table")
-        self.session.append(ChangesCatalog())
+        self.session.append(ChangesCatalog(adds=True))
 
     def _refresh(self, body: Node) -> None:
         for relation in self._relations(body["relation"], "refresh"):
@@ -181,6 +181,7 @@ class Statements:
         language = next((strings([o["DefElem"]["arg"]])[0] for o in body["args"]
                          if o["DefElem"].get("defname") == "language"), "plpgsql")  # fmt: skip
         self._add("code", language, "do", Access.UNKNOWN)
+        self.session.append(ChangesCatalog())
 
     def _copy(self, body: Node) -> None:
         self._known("CopyStmt", body, "relation query attlist is_from is_program filename options whereClause")
@@ -303,7 +304,7 @@ class Statements:
         if target == "DISCARD_ALL":
             self.session += [DiscardsAll(), SetsPath(self._query.catalog.path)]
         if target in {"DISCARD_ALL", "DISCARD_TEMP"}:
-            self.session.append(ChangesCatalog())
+            self.session.append(ChangesCatalog(adds=True))
 
     def _execute(self, body: Node) -> None:
         self._known("ExecuteStmt", body, "name params")

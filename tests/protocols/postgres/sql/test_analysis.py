@@ -193,9 +193,9 @@ def test_definitions_name_their_object(analyst: CatalogAnalyst, text: str, name:
         ("SET LOCAL search_path TO DEFAULT", [SetsPath(("gw_app", "public"))]),
         ("RESET search_path", [SetsPath(("gw_app", "public"))]),
         ("SELECT set_config('search_path', '', false)", [SetsPath(())]),
-        ("CREATE TABLE t (a int)", [ChangesCatalog()]),
-        ("SELECT 1 INTO t", [ChangesCatalog()]),
-        ("DISCARD ALL", [DiscardsAll(), SetsPath(("gw_app", "public")), ChangesCatalog()]),
+        ("CREATE TABLE t (a int)", [ChangesCatalog(adds=True)]),
+        ("SELECT 1 INTO t", [ChangesCatalog(adds=True)]),
+        ("DISCARD ALL", [DiscardsAll(), SetsPath(("gw_app", "public")), ChangesCatalog(adds=True)]),
         ("SELECT 1", []),
     ],
 )

@@ -1,0 +1,108 @@
+"""Ways round the gateway that an insider with several sessions, or with patience, might find."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kit import pgwire, shop
+from tests.kit.issuer import Issuer
+from tests.kit.pgwire import Connection
+from tests.kit.postgres import Server
+from tests.kit.rig import ALICE, CAROL, ENVIRONMENT, MALLORY, Rig, loaded, target
+
+pytestmark = [pytest.mark.live, pytest.mark.slow]
+
+_SQL = (
+    shop.SQL
+    + """
+create function purge() returns int language plpgsql as $$ begin delete from public.orders; return 1; end $$;
+create view report as select 1 as n;
+"""
+)
+_POLICY = """
+version: 1
+auditors: {groups: [auditors]}
+rules:
+  - name: read
+    effect: allow
+    who: {groups: [engineers]}
+    sql: {access: read}
+  - name: views
+    effect: allow
+    who: {groups: [engineers]}
+    sql: {verbs: [create, drop, alter]}
+  - name: changes
+    effect: hold
+    who: {groups: [engineers]}
+    sql: {verbs: [update, delete, insert]}
+    approval: {by: [dba], votes: 1, expires: 15m}
+    reason: A second pair of eyes.
+"""
+
+
+@pytest.fixture(scope="module")
+def rig(postgres: Server, issuer: Issuer) -> Iterator[Rig]:
+    with loaded(postgres, "bypassed", _SQL) as name:
+        targets = {"shop": target(postgres, name)}
+        with Rig(issuer, targets, _POLICY, environment=ENVIRONMENT) as made:
+            yield made
+
+
+def _refused(connection: Connection, text: str) -> bool:
+    return any(m.type == "E" and m.fields["C"] == "42501" for m in connection.ask(text))
+
+
+def _orders(server: Server) -> int:
+    return int(server.execute("select count(*) from orders", database="bypassed")[0][0])
+
+
+def test_view_that_another_session_makes_harmful_is_read_anew(rig: Rig, postgres: Server) -> None:
+    with rig.wire(MALLORY, "shop") as victim, rig.wire(MALLORY, "shop") as maker:
+        assert not _refused(victim, "select n from report")
+        assert not _refused(maker, "create or replace view report as select public.purge() as n")
+        assert _refused(victim, "select n from report")
+    assert _orders(postgres) == 500
+
+
+def test_the_same_with_a_statement_prepared_before(rig: Rig, postgres: Server) -> None:
+    with rig.wire(MALLORY, "shop") as victim, rig.wire(MALLORY, "shop") as maker:
+        assert not _refused(maker, "create or replace view report as select 1 as n")
+        victim.send(pgwire.parse("s", "select n from report") + pgwire.frame("S"))
+        victim.until("Z")
+        assert not _refused(maker, "begin")
+        assert not _refused(maker, "create or replace view report as select public.purge() as n")
+        assert not _refused(maker, "commit")
+        before = len(victim.errors)
+        victim.send(pgwire.bind("", "s") + pgwire.execute() + pgwire.frame("S"))
+        victim.until("Z")
+        assert [e["C"] for e in victim.errors[before:]] == ["42501"]
+    assert _orders(postgres) == 500
+
+
+def test_role_and_path_cannot_be_changed_beside_the_row_of_pg_settings(rig: Rig) -> None:
+    with rig.wire(MALLORY, "shop") as connection:
+        for setting, value in (("role", "other"), ("search_path", "public, pg_catalog")):
+            text = f"select set_config('{setting[:2]}' || '{setting[2:]}', '{value}', false) from pg_settings"
+            assert _refused(connection, f"{text} where name = 'bytea_output'")
+
+
+def test_approver_sees_what_a_name_stands_for(rig: Rig, postgres: Server) -> None:
+    with rig.wire(ALICE, "shop") as connection:
+        assert not _refused(connection, "prepare p(int) as update people set email = 'me@evil' where id = $1")
+        connection.send(pgwire.query("execute p(1)"))
+        request = rig.waiting(CAROL)
+        assert "set email = 'me@evil' where id = $1" in request["action"]["text"]
+        assert rig.vote(CAROL, request).status_code == 200
+        connection.until("Z")
+    assert postgres.execute("select email from people where id = 1", database="bypassed") == [("me@evil",)]
+
+
+def test_text_that_cannot_be_read_is_on_the_record(rig: Rig) -> None:
+    with rig.wire(ALICE, "shop") as connection:
+        connection.ask("selct 1")
+        connection.ask("alter role app_rw pasword 'hunter2'")
+        connection.send(pgwire.frame("X"))
+        assert connection.until_closed()
+    entries = [entry for session in rig.sessions("shop") for entry in rig.entries(session["id"])]
+    told = [entry["data"]["text"] for entry in entries if entry["kind"] == "unread"]
+    assert told == ["selct 1", "(text that may hold a secret)"]
