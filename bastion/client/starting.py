@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bastion import private
 from bastion.client.gateway import Gateway, GatewayAbsent
+from bastion.client.token import VARIABLE
 from bastion.errors import BastionError, ConfigError, GatewayError
 
 _PID_FILE = "gateway.pid"
@@ -39,7 +41,7 @@ def ensure_running(gateway: Gateway, config: Path, tell: Callable[[str], None]) 
             found="no file",
             hint="`bastion demo` shows a configured one at work",
         )
-    _private(gateway.directory)
+    private.directory(gateway.directory)
     with _alone(gateway.directory / _LOCK_FILE):
         if _answers(gateway):
             return
@@ -139,7 +141,9 @@ def _start(directory: Path, config: Path) -> None:
                 cwd="/",
                 pass_fds=(said,),
                 start_new_session=True,
-                env=os.environ | {"BASTION_RUNTIME_DIR": os.fspath(directory)},
+                # It outlives the login of whoever happens to start it, and has no use for it.
+                env={k: v for k, v in os.environ.items() if k != VARIABLE}
+                | {"BASTION_RUNTIME_DIR": os.fspath(directory)},
             )
         finally:
             os.close(out)
@@ -192,13 +196,6 @@ def _free(fd: int) -> bool:
         return False
     fcntl.flock(fd, fcntl.LOCK_UN)
     return True
-
-
-def _private(directory: Path) -> None:
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(str(directory), expected="a directory of yours", found=str(error.strerror)) from error
 
 
 def _until(true: Callable[[], bool], patience: float) -> bool:

@@ -28,7 +28,7 @@ pid = os.open(directory + "/gateway.pid", os.O_RDWR | os.O_CREAT, 0o600)
 fcntl.flock(pid, fcntl.LOCK_EX | fcntl.LOCK_NB)
 os.ftruncate(pid, 0)
 os.pwrite(pid, json.dumps({"pid": os.getpid()}).encode(), 0)
-state = {"pid": os.getpid(), "reloads": 0, "policy_error": ""}
+state = {"pid": os.getpid(), "reloads": 0, "policy_error": "", "token": os.environ.get("BASTION_TOKEN")}
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = json.dumps(state).encode()
@@ -99,6 +99,23 @@ def test_the_first_one_starts_it_and_says_so(gateway: Gateway, config: Path) -> 
     assert len(told) == 1
     assert starting.running(gateway.directory) == gateway.status()["pid"]
     assert (gateway.directory.stat().st_mode & 0o777) == 0o700
+
+
+def test_the_token_of_whoever_starts_it_stays_with_them(
+    gateway: Gateway, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BASTION_TOKEN", "mine")
+    starting.ensure_running(gateway, config, lambda _: None)
+    assert gateway.status()["token"] is None
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o755])
+def test_nothing_is_written_in_a_directory_that_others_may_enter(gateway: Gateway, config: Path, mode: int) -> None:
+    gateway.directory.mkdir()
+    gateway.directory.chmod(mode)
+    with pytest.raises((ConfigError, GatewayError)):
+        starting.ensure_running(gateway, config, lambda _: None)
+    assert list(gateway.directory.iterdir()) == []
 
 
 def test_of_many_one_starts_it(gateway: Gateway, config: Path) -> None:
