@@ -43,7 +43,6 @@ def judged_form(action: Action, verdict: Verdict) -> bytes:
         {
             "verb": action.verb,
             "access": action.access.name.lower(),
-            "text": action.safe_text,
             "resources": resources(action),
             "verdict": verdict_record(verdict),
         }
@@ -54,9 +53,9 @@ def judged(form: bytes, ticket: int, action: Action) -> bytes:
     """Return the entry for one judgement, from what `judged_form` made of its form."""
     head = b'{"ticket":%d,' % ticket + form[1:-1]
     if not action.arguments and not action.facts:
-        return head + b',"arguments":[],"facts":{}}'
-    rest = orjson.dumps({"arguments": arguments(action), "facts": dict(action.facts)})
-    return head + b"," + rest[1:]
+        return head + b',"text":' + orjson.dumps(action.safe_text) + b',"arguments":[],"facts":{}}'
+    own = {"text": action.safe_text, "arguments": arguments(action), "facts": dict(action.facts)}
+    return head + b"," + orjson.dumps(own)[1:]
 
 
 def argument(value: Argument) -> object:

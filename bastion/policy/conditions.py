@@ -53,7 +53,8 @@ _TYPES: Mapping[str, cel.Type] = {
     **{name: kind for name, (kind, _) in _STANDING.items()},
     **{name: kind for name, (kind, _) in _ASKED.items()},
 }
-_WITHOUT = (frozenset({_ARGUMENTS, _FACTS}), frozenset({_ARGUMENTS}), frozenset[str]())
+_TEXT = "action.text"
+_WITHOUT = (frozenset({_ARGUMENTS, _FACTS, _TEXT}), frozenset({_ARGUMENTS}), frozenset[str]())
 """What is kept from a condition, most first. What it cannot name it cannot depend on, however it is written."""
 _DIAGNOSIS = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 _UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
@@ -78,7 +79,7 @@ class Condition:
         self.text = text
         self._expression, without = _compiled(text)
         self.uses_arguments = _FACTS not in without
-        """Whether the outcome can differ between two executions of one form."""
+        """Whether the outcome can differ between two executions of one form, whose texts differ in constants."""
         kind = self._expression.return_type()
         if kind not in (cel.Type.BOOL, cel.Type.DYN):
             raise Uncompilable("a condition that is true or false", f"one of type {kind.name()}")

@@ -71,7 +71,7 @@ def load(
 ) -> Policy:
     """Return the policy of a file, or of all the `*.yaml` of a directory in the order of their names.
 
-    `content` reads a file, and may refuse to. Raises `Problems` with everything that is wrong with it, and `OSError` when
+    `content` reads a file, and may refuse to. Raises `Problems` with all that is wrong with it, and `OSError` when
     it cannot be read.
     """
     problems: list[Problem] = []

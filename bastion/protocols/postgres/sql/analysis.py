@@ -30,6 +30,7 @@ from bastion.protocols.postgres.sql.reading import (
 )
 from bastion.protocols.postgres.sql.scope import Budget, Scope, TooComplex
 from bastion.protocols.postgres.sql.selectivity import is_exact
+from bastion.protocols.postgres.sql.shapes import Shapes
 from bastion.protocols.postgres.sql.statements import PLACEHOLDER, Statements
 from bastion.protocols.postgres.sql.trees import qualified
 from bastion.protocols.postgres.sql.writes import DataChange
@@ -111,6 +112,7 @@ class CatalogAnalyst:
         self._patient = parser or _patient_parser
         self._definitions = CatalogDefinitions(catalog, self._parser)
         self._read: _Cache[tuple[bytes, frozenset[SearchPath], tuple[int, ...]], Reading] = _Cache(cache_bytes)
+        self._shapes = Shapes(lambda text, paths: self._fresh(text, paths, ()))
         self._composed: _Cache[tuple[int, ...], tuple[Reading, tuple[Reading, ...]]] = _Cache(cache_bytes // 4)
 
     @property
@@ -131,6 +133,8 @@ class CatalogAnalyst:
         key = (text, paths, types)
         known = self._read.get(key)
         if known is None:
+            if not types and (alike := self._shapes.reading(text, paths)) is not None:
+                return alike
             known = self._fresh(text, paths, tuple(oid for oid in types if oid))
             self._read.put(key, known, 512 + 8 * len(text) + 512 * len(known.action.resources))
         return known
