@@ -16,6 +16,10 @@ if [ "$(id -u)" = 0 ]; then
 else
     prefix=${BASTION_PREFIX:-$HOME/.local}
 fi
+case $prefix in
+/*) ;;
+*) prefix=$PWD/$prefix ;;
+esac
 home=$prefix/lib/bastion
 manifest=$home/manifest
 
@@ -134,7 +138,10 @@ install_link() {
 remove_listed() {
     if [ -f "$manifest" ]; then
         while IFS= read -r path; do
-            rm -f "$path"
+            # What is a link by now, and not to ours, is somebody else's.
+            if [ ! -L "$path" ] || [ "$(readlink "$path")" = "$home/venv/bin/bastion" ]; then
+                rm -f "$path"
+            fi
         done <"$manifest"
     fi
     rm -f "$manifest"
@@ -167,9 +174,10 @@ install() {
 }
 
 uninstall() {
-    [ -d "$home" ] || fail "nothing is installed in $home"
+    [ -f "$manifest" ] || [ -d "$home/venv" ] || fail "nothing is installed in $home"
     remove_listed
-    rm -rf "$home"
+    rm -rf "$home/venv"
+    rmdir "$home" 2>/dev/null || say "left in $home, because it is not ours: $(ls -A "$home")"
     say "removed $home, the link and the man pages"
     say "what you did with bastion is still there: see ~/.local/state/bastion and ~/.config/bastion"
 }
