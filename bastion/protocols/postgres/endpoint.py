@@ -46,7 +46,7 @@ _SOCKET_PATH_AT_MOST: Final = 103
 _GREETING_LASTS: Final = 30.0
 """Seconds that a client has from connecting to its password."""
 _GREETINGS_AT_MOST: Final = 500
-"""Connections that have not shown a ticket yet. Those beyond are turned away at once."""
+"""Connections that have not shown a ticket yet. Beyond that, who has been silent longest makes room."""
 _OK: Final = m.frame(m.AUTHENTICATION, struct.pack(">I", 0))
 _ASK_PASSWORD: Final = m.frame(m.AUTHENTICATION, struct.pack(">I", 3))
 _READY: Final = m.frame(m.READY_FOR_QUERY, b"I")
@@ -103,7 +103,7 @@ class PostgresEndpoint:
         self._monotonic = clock.monotonic
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
-        self._greetings = 0
+        self._greetings: dict[asyncio.Task[None], Dialogue] = {}
         self._running: dict[int, _Running] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -153,12 +153,15 @@ class PostgresEndpoint:
     # One connection.
 
     def _opened(self, client: Dialogue) -> None:
-        if self._greetings >= _GREETINGS_AT_MOST:
-            client.write(refusal.parting("too many connections wait to show a ticket", "try again later", "53300"))
-            client.close()
-            return
-        self._greetings += 1
+        if len(self._greetings) >= _GREETINGS_AT_MOST:
+            # Not the one that comes: else a few who say nothing would keep everybody out.
+            greeting, silent = next(iter(self._greetings.items()))
+            del self._greetings[greeting]
+            greeting.cancel()
+            silent.write(refusal.parting("too many connections wait to show a ticket", "try again later", "53300"))
+            silent.close()
         task = asyncio.get_running_loop().create_task(self._serve(client), name="greeting")
+        self._greetings[task] = client
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -170,7 +173,8 @@ class PostgresEndpoint:
                 async with asyncio.timeout(_GREETING_LASTS):
                     said = await self._greet(client)
             finally:
-                self._greetings -= 1
+                if (task := asyncio.current_task()) is not None:
+                    self._greetings.pop(task, None)
             greeted = True
             if said is not None:
                 await self._let_in(client, *said)
