@@ -35,6 +35,37 @@ def vouches(oid: int, name: str, args: str, language: str, symbol: str) -> bool:
     return symbols is not None and (language == "sql" or symbol in symbols)
 
 
+_LIBRARIES: Final[dict[str, frozenset[str]]] = {
+    "pg_trgm": frozenset(),
+    "hstore": frozenset({"hstore_populate_record"}),
+    "citext": frozenset(),
+    "unaccent": frozenset(),
+    "fuzzystrmatch": frozenset(),
+    "_int": frozenset(),
+    "ltree": frozenset(),
+    "cube": frozenset(),
+    "seg": frozenset(),
+    "isn": frozenset(),
+    "vector": frozenset(),
+}
+"""Libraries of well-known extensions that compute and do nothing else, with the symbols of each to which that does not
+apply. Their operators have the names of built-in ones: without these, `a % b` would be doubtful beside pg_trgm."""
+
+
+_CITEXT_CASTS: Final = frozenset({"rtrim1", "booltext", "network_show"})
+"""What citext's casts call, functions of the server itself under names of the extension's."""
+
+
+def vouches_library(volatility: str, library: str, symbol: str) -> bool:
+    """Tell whether a function of compiled code, as only superusers bring in, is a harmless one of an extension."""
+    if (library, symbol) == ("$libdir/pgcrypto", "pg_random_uuid"):
+        return True
+    if not library:
+        return volatility == "i" and symbol in _CITEXT_CASTS
+    excepted = _LIBRARIES.get(library.removeprefix("$libdir/")) if library.startswith("$libdir/") else None
+    return excepted is not None and volatility in {"i", "s"} and symbol not in excepted
+
+
 CHANGING: Final[dict[str, Access]] = {"nextval": Access.WRITE, "setval": Access.WRITE}
 """Built-in functions that are not harmless, but whose effect is known exactly."""
 

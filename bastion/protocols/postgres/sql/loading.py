@@ -48,7 +48,8 @@ QUERIES: Final[Mapping[str, LiteralString]] = {
     "functions": """
         SELECT p.oid::int8, n.nspname, p.proname, p.proargtypes::text, p.pronargdefaults, p.provariadic <> 0,
                p.prokind::text, p.provolatile::text, p.prosecdef, l.lanname, p.prorettype::int8,
-               CASE WHEN l.lanname = 'internal' THEN p.prosrc ELSE '' END
+               CASE WHEN l.lanname IN ('internal', 'c') THEN p.prosrc ELSE '' END,
+               CASE WHEN l.lanname = 'c' THEN coalesce(p.probin, '') ELSE '' END
         FROM pg_catalog.pg_proc p
         JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
         JOIN pg_catalog.pg_language l ON l.oid = p.prolang
@@ -231,10 +232,11 @@ def _relation(
 
 def _function(
     oid: int, schema: str, name: str, args: str, defaults: int, variadic: bool, kind: str, volatility: str,
-    definer: bool, language: str, returns: int, symbol: str,
+    definer: bool, language: str, returns: int, symbol: str, library: str,
 ) -> Function:  # fmt: skip
     builtin = schema == "pg_catalog" and oid < FIRST_NORMAL_OID
-    vouched = builtin and not definer and builtins.vouches(oid, name, args, language, symbol)
+    vouched = builtin and not definer and builtins.vouches(oid, name, args, language, symbol if not library else "")
+    vouched = vouched or (not definer and builtins.vouches_library(volatility, library, symbol))
     types = tuple(map(int, args.split()))
     return Function(
         oid, schema, name, types, defaults, variadic, kind, volatility, definer, language, returns, vouched, builtin
