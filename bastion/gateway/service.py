@@ -150,8 +150,14 @@ class Service:
         return [self._describe(a) for a in known if self._may_see_approval(identity, a)]
 
     async def approval(self, identity: Identity, name: str) -> dict[str, object]:
-        """Return one request with a preview of its impact."""
+        """Return one request with a preview of its impact, which whoever asked is not told.
+
+        It counts what a condition selects. Asked with one condition after the other, it would tell them what no rule
+        lets them read.
+        """
         found = self._approval(identity, name)
+        if identity.same_person(found.session.identity):
+            return self._describe(found, {"unavailable": "it is told to those who decide"})
         return self._describe(found, await self._preview(found))
 
     async def vote(

@@ -174,6 +174,22 @@ def test_an_owner_sees_what_his_machine_asks_and_others_do_not(rig: Rig) -> None
         until(lambda: not api.get("approvals").json()["approvals"] or None, "nothing to wait")
 
 
+def test_who_asks_is_not_told_what_the_count_says(rig: Rig) -> None:
+    """Asked often enough, with another WHERE each time, it would tell what nobody lets them read."""
+    with rig.wire(ALICE, "shop") as connection:
+        connection.send(pgwire.query("delete from people where email like 'p1%' and id < 0"))
+        connection.until("N")
+        request = rig.waiting(CAROL)
+        shown = {}
+        for who in (ALICE, CAROL, DAVE):
+            with rig.api(who) as api:
+                shown[who.subject] = api.get(f"approvals/{request['id']}").raise_for_status().json()["preview"]
+        assert shown["carol"]["counted_rows"] == shown["dave"]["counted_rows"] == 0
+        assert set(shown["alice"]) == {"unavailable"}
+        rig.vote(CAROL, request, "deny").raise_for_status()
+        connection.until("Z")
+
+
 @pytest.mark.parametrize(
     "header",
     [
