@@ -21,6 +21,9 @@ _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 _KEPT = 1000
 """Settled requests that `bastion approvals --all` can still list without asking the store."""
 
+_SIZE_AT_MOST = 256 * 1024
+"""Bytes of a statement and its arguments that people can be asked to look through."""
+
 Outcome = Callable[[Approval], None]
 
 
@@ -72,6 +75,8 @@ class Desk:
 
         Returns a `Deny` instead when too many requests wait already: then `outcome` is never called.
         """
+        if _size(action) > _SIZE_AT_MOST:
+            return Deny("bastion:limit", f"what people are asked about may have at most {_SIZE_AT_MOST // 1024} KiB")
         here = sum(1 for approval in self.waiting() if approval.session.id == session.id)
         mine = sum(1 for approval in self.waiting() if approval.session.identity.key == session.identity.key)
         if len(self._waiting) >= self._capacity or here >= self._per_session or mine >= self._per_identity:
@@ -192,6 +197,10 @@ class Desk:
             identifier = ApprovalId("".join(secrets.choice(_ALPHABET) for _ in range(6)))
             if self.find(identifier) is None:
                 return identifier
+
+
+def _size(action: Action) -> int:
+    return len(action.text) + sum(len(argument) for argument in action.arguments if argument is not None)
 
 
 def digest(session: Session, action: Action, policy_version: str) -> str:

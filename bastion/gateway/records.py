@@ -134,6 +134,11 @@ def settled(ticket: int, approval: Approval, ruling: Ruling) -> bytes:
     return orjson.dumps({"ticket": ticket, "approval": approval.id, "state": state, **outcome})
 
 
+def not_asked(ticket: int, denied: Deny) -> bytes:
+    """Return the entry that says that a held action was denied without anybody being asked."""
+    return orjson.dumps({"ticket": ticket, "approval": "", "state": "not asked", **verdict_record(denied)})
+
+
 def noted(detail: Mapping[str, object]) -> bytes:
     """Return an entry of a protocol's own kind."""
     return orjson.dumps(dict(detail))

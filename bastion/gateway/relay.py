@@ -206,6 +206,8 @@ class Conversation:
             self.session, action, hold, self._judging.policy_version, lambda settled: self._settled(ticket, settled)
         )
         if isinstance(approval, Deny):
+            self._recorder.append(self.session.id, "settled", records.not_asked(ticket, approval))
+            self._recorder.count_denied(self.session.id)
             self._carry(self._interceptor.ruled(ticket, approval))
             return
         self._held[ticket] = approval

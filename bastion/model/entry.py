@@ -10,7 +10,7 @@ The kinds that every session may hold, and the members of their JSON:
               arguments are null, a string, or {"hex": …} for one in a binary format
     waiting   {ticket, approval, digest}                    follows the `judged` of what is held
     vote      {approval, subject, name, issuer, approves, reason}
-    settled   {ticket, approval, state, is, rule, reason}   is: allow or deny
+    settled   {ticket, approval, state, is, rule, reason}   is: allow or deny; no approval where nobody was asked
     finished  {ticket, …}                                   what the protocol knows of the outcome, such as tag and rows
     output    bytes as they went to the client; its protocol's transcript reads them
     closed    {reason}

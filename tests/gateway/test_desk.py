@@ -7,6 +7,7 @@ import pytest
 
 from bastion.errors import ApprovalError
 from bastion.gateway.desk import Desk
+from bastion.model.action import Action
 from bastion.model.approval import Approval, State
 from bastion.model.identity import Identity
 from bastion.model.verdict import Deny
@@ -46,6 +47,16 @@ async def test_one_identity_cannot_fill_the_desk(counter: Counter) -> None:
     asked = [counter.ask(alice, f"s-{n}") for n in range(5)]
     assert [isinstance(a, Deny) for a in asked] == [False, False, False, True, True]
     assert isinstance(counter.ask(nouns.identity("bob"), "t-1"), Approval)
+
+
+@pytest.mark.parametrize(
+    "action", [nouns.action("select 1" + " " * 300_000), nouns.action().called_with(("x" * 200_000, b"y" * 100_000))]
+)
+async def test_what_nobody_can_look_through_is_not_put_to_people(counter: Counter, action: Action) -> None:
+    denied = counter.desk.ask(nouns.session(), action, nouns.hold(), "v1", lambda a: None)
+    assert isinstance(denied, Deny)
+    assert denied.rule == "bastion:limit"
+    assert counter.desk.waiting() == []
 
 
 async def test_what_was_settled_makes_room(counter: Counter) -> None:

@@ -181,6 +181,8 @@ async def test_too_many_holds_are_denied_not_queued(rig: Rig) -> None:
     await rig.settle()
     assert len(rig.desk.waiting()) == 2
     assert "too many requests" in rig.saw("client")
+    told = next(i for i, event in enumerate(rig.log) if event[0] == "client" and "too many" in event[1])
+    assert ("synced",) in rig.log[rig.at("append", "settled") : told]
 
 
 @pytest.mark.parametrize("line", ["read 1\n", "write 1\n", "deny 1\n", "hold 1\n"])
