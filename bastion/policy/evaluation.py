@@ -136,6 +136,8 @@ def described(resource: Resource) -> str:
 
 
 def _doubt(resource: Resource) -> str:
+    if resource.facts.get("missing"):
+        return ", and the target seems to have nothing of that name"
     return ", and what it does is not known" if resource.access is Access.UNKNOWN else ""
 
 

@@ -58,6 +58,7 @@ def _orders(server: Server) -> int:
 
 def test_view_that_another_session_makes_harmful_is_read_anew(rig: Rig, postgres: Server) -> None:
     with rig.wire(MALLORY, "shop") as victim, rig.wire(MALLORY, "shop") as maker:
+        assert not _refused(maker, "create or replace view report as select 1 as n")
         assert not _refused(victim, "select n from report")
         assert not _refused(maker, "create or replace view report as select public.purge() as n")
         assert _refused(victim, "select n from report")
@@ -106,3 +107,10 @@ def test_text_that_cannot_be_read_is_on_the_record(rig: Rig) -> None:
     entries = [entry for session in rig.sessions("shop") for entry in rig.entries(session["id"])]
     told = [entry["data"]["text"] for entry in entries if entry["kind"] == "unread"]
     assert told == ["selct 1", "(text that may hold a secret)"]
+
+
+def test_what_does_not_exist_is_said_not_to(rig: Rig) -> None:
+    with rig.wire(ALICE, "shop") as connection:
+        (said,) = [m.fields["M"] for m in connection.ask("select * from peple") if m.type == "E"]
+    assert "relation peple" in said
+    assert said.endswith("the target seems to have nothing of that name")
