@@ -25,7 +25,7 @@ from bastion.errors import (
     BastionError,
     UsageError,
 )
-from bastion.gateway.relay import bug
+from bastion.gateway.bugs import bug
 from bastion.gateway.service import Service
 from bastion.model.identity import Identity
 

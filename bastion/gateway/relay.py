@@ -7,12 +7,12 @@ something goes to the target after a sync of the recording.
 
 import asyncio
 import logging
-import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, cast
 
 from bastion.errors import BastionError, LimitExceeded, RecordingError
 from bastion.gateway import records
+from bastion.gateway.bugs import bug
 from bastion.gateway.desk import Desk
 from bastion.gateway.hub import Hub
 from bastion.gateway.judging import Judging
@@ -390,12 +390,6 @@ class _Port(asyncio.Protocol):
         """Close at once."""
         if not self.lost.done():
             self._transport.abort()
-
-
-def bug(error: BaseException, where: str) -> BastionError:
-    """Return a bug as an error whose text gives nothing away; log where it is, not what it says: that may be data."""
-    _log.error("%s in %s:\n%s", type(error).__name__, where, "".join(traceback.format_tb(error.__traceback__)))
-    return BastionError(f"internal error ({type(error).__name__}) in {where}", hint="see the gateway's log")
 
 
 def _bug(error: BaseException) -> BastionError:
