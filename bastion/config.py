@@ -128,7 +128,7 @@ class LimitsModel(_Model):
     held_per_identity: int = Field(default=20, ge=1, le=10_000)
     """Requests of one identity that may wait for approval, so that nobody can take every place."""
     session_lifetime: Duration = timedelta(hours=12)
-    """How long a session may last."""
+    """How long a session may last. It may outlast the token that opened it, with the groups that this one named."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ class ApprovalModel(_Model):
     """What a rule that holds waits for."""
 
     by: Strings
-    """Groups whose members may approve."""
+    """Groups whose members may approve. Machines, and agents that act for somebody, never may."""
     votes: int = Field(default=1, ge=1, le=16)
     """How many different people have to approve."""
     expires: Duration = timedelta(minutes=15)

@@ -115,7 +115,8 @@ def verify(
 
     Works on a store offline, with a public key and nothing else: every session's chain of hashes and every signed
     checkpoint is checked, and the first entry that does not hold is named; then it exits with 65. Use a key that was
-    kept elsewhere: one that lies beside the store proves little.
+    kept elsewhere: one that lies beside the store proves little. And compare the number of checkpoints with one that
+    was noted elsewhere: a store that was cut back to an earlier checkpoint is whole as well.
     """
     from bastion.cli.verifying import verify_store
 
