@@ -161,7 +161,8 @@ class Connection:
 
     def __del__(self) -> None:
         # A test that fails half-way must not have the next one blamed for a socket left open.
-        self.socket.close()
+        if "socket" in vars(self):
+            self.socket.close()
 
     def send(self, data: bytes) -> None:
         """Send bytes as they are; raise `Closed` if nobody takes them."""
