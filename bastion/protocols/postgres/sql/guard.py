@@ -3,6 +3,7 @@
 A parser stops at NUL and reports the harmless half; deep nesting can overrun its stack. So this runs first.
 """
 
+import re
 from dataclasses import dataclass
 
 import postgast
@@ -12,6 +13,8 @@ MAX_TOKENS = 200_000
 MAX_NESTING = 256
 """Open brackets at one point. The parser's own stack would take more; no person or mapper writes more."""
 
+_OPERATORS = re.compile(rb"[-+*/<>=~!@#%^&|`?]{512,}")
+"""A run of what operators are made of. Where comments open in it, the scanner reads all of its rest anew at each."""
 _OPENING = frozenset(b"([")
 _CLOSING = frozenset(b")]")
 
@@ -36,6 +39,8 @@ def fault(text: bytes) -> Fault | None:
         decoded = text.decode()
     except UnicodeDecodeError:
         return Fault("22021", 'invalid byte sequence for encoding "UTF8"')
+    if text.count(b"/*") > MAX_NESTING and any(run[0].count(b"/*") > MAX_NESTING for run in _OPERATORS.finditer(text)):
+        return Fault("54001", f"comments are nested more than {MAX_NESTING} levels deep")
     if len(text) <= MAX_TOKENS and text.count(b"(") + text.count(b"[") <= MAX_NESTING:
         return None  # cannot exceed either bound, whatever the tokens are
     return _counted(text, decoded)

@@ -43,3 +43,21 @@ def test_wide_report_is_none(analyst: CatalogAnalyst) -> None:
 def test_long_list_of_values_is_none(analyst: CatalogAnalyst) -> None:
     text = f"SELECT id FROM orders WHERE id IN ({_many('{n}', 30_000)})"
     assert analyst.read(text.encode(), frozenset({analyst.catalog.path})).readable
+
+
+def test_comments_in_comments_are_refused_in_time(analyst: CatalogAnalyst) -> None:
+    text = "/*" * 200_000 + "*/" * 200_000 + "SELECT 1"
+    began = time.monotonic()
+    reading = analyst.read(text.encode(), frozenset({analyst.catalog.path}))
+    assert time.monotonic() - began < _LONGEST
+    assert reading.sqlstate == "54001"
+
+
+def test_many_comments_one_after_another_are_read(analyst: CatalogAnalyst) -> None:
+    text = '/* ---- */ /**/ SELECT 1 AS "/*/*" /*' + "*" * 600 + "*/" + "/**/ " * 2000
+    assert analyst.read(text.encode(), frozenset({analyst.catalog.path})).readable
+
+
+def test_a_text_of_stars_and_slashes_is_read(analyst: CatalogAnalyst) -> None:
+    text = "SELECT '" + "/*- " * 10_000 + "'"
+    assert analyst.read(text.encode(), frozenset({analyst.catalog.path})).readable
