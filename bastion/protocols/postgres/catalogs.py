@@ -17,7 +17,8 @@ from bastion.protocols.postgres.sql.analysis import CatalogAnalyst, Changes
 from bastion.protocols.postgres.sql.loading import load
 
 _FRESH_FOR: Final = 60.0
-"""Seconds for which a new session takes over the catalog that another one has read."""
+"""Seconds for which sessions go by a catalog that was read. What others change at the target without this gateway, such
+as a trigger that turns a harmless INSERT into another thing, is known to every session after that."""
 _PATIENCE: Final = 10
 _REQUIRED: Final = {
     Method.SCRAM: "scram-sha-256",
@@ -34,9 +35,16 @@ Key = tuple[str, int, str, str]
 class Catalogs:
     """Reads and keeps catalogs."""
 
-    def __init__(self, credential: Callable[[Target], Awaitable[bytes]], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        credential: Callable[[Target], Awaitable[bytes]],
+        monotonic: Callable[[], float],
+        *,
+        fresh_for: float = _FRESH_FOR,
+    ) -> None:
         self._credential = credential
         self._monotonic = monotonic
+        self._fresh_for = fresh_for
         self._kept: dict[Key, tuple[float, CatalogAnalyst]] = {}
         self._locks: dict[Key, asyncio.Lock] = {}
         self._changes: dict[tuple[str, int, str], Changes] = {}
@@ -44,7 +52,7 @@ class Catalogs:
     async def analyst(self, target: Target, *, at_least: float | None = None) -> CatalogAnalyst:
         """Return an analyst with the target's catalog as it was read after `at_least`. Raises `TargetError`."""
         now = self._monotonic()
-        wanted = now - _FRESH_FOR if at_least is None else at_least
+        wanted = now - self._fresh_for if at_least is None else at_least
         options = PostgresOptions.model_validate(dict(target.options))
         key = (target.host, target.port, options.database, target.user)
         async with self._locks.setdefault(key, asyncio.Lock()):
@@ -62,6 +70,8 @@ class Catalogs:
                     raise _unreachable(target, error) from error
             analyst = CatalogAnalyst(catalog, changes=changes, as_of=as_of)
             self._kept[key] = (began, analyst)
+            # Sessions that have begun go by it no longer than those that begin; who is idle then asks for nothing.
+            asyncio.get_running_loop().call_later(self._fresh_for, analyst.grow_old)
             return analyst
 
     @asynccontextmanager

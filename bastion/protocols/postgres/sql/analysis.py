@@ -108,6 +108,7 @@ class CatalogAnalyst:
         self.catalog = catalog
         self._changes = changes or Changes()
         self._as_of = as_of
+        self._old = False
         self._parser = parser or _parser
         self._patient = parser or _patient_parser
         self._definitions = CatalogDefinitions(catalog, self._parser)
@@ -117,8 +118,12 @@ class CatalogAnalyst:
 
     @property
     def outdated(self) -> bool:
-        """Whether a session of this gateway has changed the catalog since it was read."""
-        return self._changes.count != self._as_of
+        """Whether a session of this gateway has changed the catalog since it was read, or anybody else may have."""
+        return self._old or self._changes.count != self._as_of
+
+    def grow_old(self) -> None:
+        """Have every session that goes by this catalog read it anew before its next statement."""
+        self._old = True
 
     def changed(self) -> None:
         """Have every analyst of this database know that its catalog is being changed, or has been."""
