@@ -74,15 +74,18 @@ class Vault:
             )
         except OSError as error:
             raise CredentialUnavailable(f"{arguments[0]} cannot be run: {error.strerror}") from None
+        ended = False
         try:
             async with asyncio.timeout(_COMMAND_SECONDS):
                 output = await _bounded(process)
                 status = await process.wait()
+                ended = True
         except TimeoutError:
             raise CredentialUnavailable(f"{arguments[0]} took longer than {_COMMAND_SECONDS:.0f} s") from None
         finally:
-            if process.returncode is None:
-                # The whole group: what the program started may still hold the secret, and our pipe.
+            if not ended:
+                # The whole group: what the program started may still hold the secret, and our pipe, also where the
+                # program itself is long gone.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()

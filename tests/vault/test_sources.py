@@ -113,15 +113,16 @@ async def test_a_program_that_is_not_there(vault: Vault) -> None:
     assert "cannot be run" in await refusal(vault, CredentialSource("command", ("/no/such/program",)))
 
 
+@pytest.mark.parametrize("last", ["sleep 600", "exit 0"])
 async def test_what_a_slow_command_started_ends_with_it(
-    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
 ) -> None:
     monkeypatch.setattr(sources, "_COMMAND_SECONDS", 1.0)
     pipe = tmp_path / "alive"
     os.mkfifo(pipe)
     # Its child holds the pipe open for as long as it lives.
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    program = f"exec 3>{pipe}; echo started >&3; sleep 600 & sleep 600"
+    program = f"exec 3>{pipe}; echo started >&3; sleep 600 & {last}"
     assert "longer than" in await refusal(vault, CredentialSource("command", ("/bin/sh", "-c", program)))
     os.set_blocking(reader, True)
     with os.fdopen(reader, "rb") as file:
