@@ -27,6 +27,8 @@ async def preview(connection: psycopg.AsyncConnection[Any], action: Action) -> M
         return {"unavailable": "the statement carries a secret"}
     if action.access is not Access.WRITE or action.verb not in _VERBS:
         return {"unavailable": "only an UPDATE or DELETE that was understood in full is estimated"}
+    if _is_ambiguous(action):
+        return {"unavailable": "under the session's search paths, a name in it can mean several relations"}
     found: dict[str, object] = {}
     try:
         await connection.execute(_LIMITS)
@@ -40,6 +42,12 @@ async def preview(connection: psycopg.AsyncConnection[Any], action: Action) -> M
         # The message could quote a value; the code cannot.
         found["unavailable"] = f"the target answered with SQLSTATE {error.sqlstate or 'XX000'}"
     return found
+
+
+def _is_ambiguous(action: Action) -> bool:
+    """Tell whether two changed relations have one name in different schemas: this connection might count the other."""
+    changed = {r.name for r in action.resources if r.kind == "relation" and r.access is Access.WRITE}
+    return len({name.partition(".")[2] for name in changed}) < len(changed)
 
 
 async def _cell(connection: psycopg.AsyncConnection[Any], text: str, action: Action, used: frozenset[int]) -> bytes:
