@@ -64,6 +64,7 @@ CATCHERS = {
     "policy.explanation": "tells of the same failures",
     "protocols.postgres.sql.guard": "whatever a tokenizer does with hostile text, it is refused",
     "protocols.postgres.sql.parser": "whatever the parser does with hostile text, it is refused",
+    "protocols.postgres.sql.shapes": "whatever the grammar does with hostile text, it is read whole, and refused there",
     "protocols.postgres.sql.secrets": "text that cannot be searched for secrets counts as one",
 }
 """Who may catch every `Exception`; each of them then refuses. (`BaseException` is for cleaning up and raising on.)"""
