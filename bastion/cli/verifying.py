@@ -10,11 +10,11 @@ from bastion.store.checkpoints import PUBLIC_KEY
 from bastion.store.verify import Proof, verify
 
 
-def verify_store(store: Path | None, key: Path | None, session: str, *, as_json: bool) -> None:
+def verify_store(store: Path | None, key: Path | None, session: str, *, at_least: int, as_json: bool) -> None:
     """Prove a store and print what was proved; raise `RecordingBroken` at the first entry that does not hold."""
     directory = store or state_dir()
     trusted = key or directory / PUBLIC_KEY
-    proof = verify(directory, trusted, session=session or None, progress=OUT.progress)
+    proof = verify(directory, trusted, session=session or None, at_least=at_least, progress=OUT.progress)
     OUT.progress_ended()
     if as_json:
         OUT.data({"ok": True, "key": str(trusted), **asdict(proof), "last_checkpoint": _moment(proof)})

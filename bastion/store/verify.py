@@ -71,19 +71,29 @@ class Proof:
 
 
 def verify(
-    directory: Path, key: Path, *, session: str | None = None, progress: Callable[[int], None] = lambda _: None
+    directory: Path,
+    key: Path,
+    *,
+    session: str | None = None,
+    at_least: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Proof:
     """Prove the store in `directory`, or one session of it; raise `RecordingBroken` at the first thing that is not so.
 
-    `progress` is told the number of entries that were read so far. Raises `RecordingError` if there is no such session.
+    `at_least` is how many checkpoints there were when somebody noted it elsewhere: fewer show a store that was cut
+    back. `progress` is told the number of entries that were read so far. Raises `RecordingError` if there is no such
+    session.
     """
     trusted = public_key(key)
     with Reader.open(directory) as reader:
         try:
             with reader.snapshot() as connection:
-                return _proof(connection, trusted, session, progress)
+                proof = _proof(connection, trusted, session, progress)
         except sqlite3.Error as error:
             raise RecordingBroken(GATEWAY, 0, f"the store's file is damaged: {error}") from error
+    if proof.checkpoints < at_least:
+        raise RecordingBroken(GATEWAY, 0, f"expected at least {at_least} checkpoints, found {proof.checkpoints}")
+    return proof
 
 
 def _proof(

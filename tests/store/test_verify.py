@@ -167,6 +167,14 @@ def test_another_key_proves_nothing(store: Path, tmp_path_factory: pytest.TempPa
         verify(store, other / PUBLIC_KEY)
 
 
+def test_a_store_cut_back_with_its_checkpoints_is_found_by_a_number_that_was_noted(store: Path) -> None:
+    noted = proof(store).checkpoints
+    assert noted > 0
+    verify(store, store / PUBLIC_KEY, at_least=noted)
+    with pytest.raises(RecordingBroken, match=f"at least {noted + 1} checkpoints, found {noted}"):
+        verify(store, store / PUBLIC_KEY, at_least=noted + 1)
+
+
 def test_verification_changes_nothing(store: Path) -> None:
     before = {p.name: (p.stat().st_size, p.stat().st_mtime_ns) for p in store.iterdir() if p.suffix == ".db"}
     proof(store)

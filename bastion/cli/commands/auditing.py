@@ -109,15 +109,19 @@ def verify(
         typer.Option("--key", metavar="FILE", help="The public key to trust; the one beside the store otherwise."),
     ] = None,
     session: Annotated[str, typer.Option("--session", metavar="ID", help="Prove this session only.")] = "",
+    at_least: Annotated[
+        int,
+        typer.Option("--at-least", metavar="N", min=0, help="Demand so many checkpoints, as noted elsewhere before."),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Prove that the recordings are unaltered.
 
     Works on a store offline, with a public key and nothing else: every session's chain of hashes and every signed
     checkpoint is checked, and the first entry that does not hold is named; then it exits with 65. Use a key that was
-    kept elsewhere: one that lies beside the store proves little. And compare the number of checkpoints with one that
-    was noted elsewhere: a store that was cut back to an earlier checkpoint is whole as well.
+    kept elsewhere: one that lies beside the store proves little. And note the number of checkpoints elsewhere, for
+    --at-least: a store that was cut back to an earlier checkpoint is whole as well.
     """
     from bastion.cli.verifying import verify_store
 
-    verify_store(store, key, session, as_json=as_json)
+    verify_store(store, key, session, at_least=at_least, as_json=as_json)
