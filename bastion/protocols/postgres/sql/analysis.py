@@ -138,9 +138,9 @@ class CatalogAnalyst:
         key = (text, paths, types)
         known = self._read.get(key)
         if known is None:
-            if not types and (alike := self._shapes.reading(text, paths)) is not None:
-                return alike
-            known = self._fresh(text, paths, tuple(oid for oid in types if oid))
+            known = None if types else self._shapes.reading(text, paths)
+            if known is None:
+                known = self._fresh(text, paths, tuple(oid for oid in types if oid))
             self._read.put(key, known, 512 + 8 * len(text) + 512 * len(known.action.resources))
         return known
 
