@@ -52,9 +52,10 @@ def main() -> None:
         for note in report.notes:
             _say(note)
         _say(f"{'':44}{'direct':>12}{'pgbouncer':>12}{'bastion':>12}{'/pgbouncer':>12}{'/direct':>10}  goal")
+        # First, while nobody has memory left over from a load that idle sessions could use.
+        _sessions(report, running, sessions, logins=20 if chosen.quick else 100)
         _statements(report, running, seconds=1 if chosen.quick else 3, rounds=1 if chosen.quick else 3)
         _bulk(report, running, rounds=1 if chosen.quick else 3)
-        _sessions(report, running, sessions, logins=20 if chosen.quick else 100)
         for name, value in {**inside.judging(running.dsn, running.rig), **inside.starting(running.rig)}.items():
             report.add(name, {"bastion": value}, goal=_GOALS.get(name, ""))
     if chosen.json:
@@ -129,6 +130,8 @@ def _sessions(report: Report, running: Place, sessions: int, *, logins: int) -> 
         {name: found[0] / 1024 for name, found in memory.items()},
         goal="< 100 MB for 1,000",
     )
+    whole = {way.name: way.resident() / 1e6 for way in between}
+    report.add(f"memory of the whole process after {sessions} sessions, MB", whole)
 
 
 def _in_turn(ways: list[Way], rounds: int, act: Callable[[Way], Any]) -> dict[str, list[Any]]:
