@@ -130,6 +130,8 @@ def test_psql_itself(fronted: StandIn) -> None:
     child.expect(r"(prod-db=>)")
     child.sendline("select 6*7 as n;")
     child.expect("42")
+    child.sendline("\\! env | grep -c ^BASTION_TOKEN=; echo counted")
+    child.expect(r"[^0-9]0\r\ncounted")
     child.sendline("\\q")
     child.expect(pexpect.EOF)
     child.close()

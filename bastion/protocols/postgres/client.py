@@ -1,5 +1,6 @@
 """What the command line does for PostgreSQL: a conversation, a script, a native client, hints for others."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -64,14 +65,15 @@ def _native(request: ConnectRequest) -> int:
     # Ctrl-C reaches both of us: psql cancels its statement, and we go on serving it.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        return subprocess.run(arguments, check=False, preexec_fn=_default_interrupt).returncode  # noqa: S603
+        return subprocess.run(arguments, check=False, preexec_fn=_prepare_child).returncode  # noqa: S603
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def _default_interrupt() -> None:
-    """Undo in the child what the parent does with Ctrl-C: an ignored signal would be inherited."""
+def _prepare_child() -> None:
+    """Undo in the child what the parent does with Ctrl-C, and keep the token from it and from whatever it runs."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.unsetenv("BASTION_TOKEN")
 
 
 def _arguments(steps: tuple[Step, ...]) -> list[str]:
