@@ -241,12 +241,12 @@ class Clause(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    @abstractmethod
     def matches(self, action: Action, resource: Resource) -> bool:
         """Tell whether the rule speaks of this resource of this action, or of any part of it.
 
         Pure; looks at nothing else. This is what a rule that denies or holds asks.
         """
-        raise NotImplementedError
 
     def covers(self, action: Action, resource: Resource) -> bool:
         """Tell whether the rule speaks of the whole of this resource: what a rule asks before it permits it.
