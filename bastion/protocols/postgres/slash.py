@@ -108,8 +108,6 @@ def _set(script: "Script", rest: str, pending: str) -> bool:
         case ["ON_ERROR_STOP", *value]:
             script.stop_on_error = "".join(value).lower() in _ON
             return True
-        case ["ON_ERROR_ROLLBACK" | "QUIET" | "VERBOSITY" | "ECHO", *_]:
-            return True
         case _:
             return script.complain("\\set: only ON_ERROR_STOP can be set; other variables are psql's: --client psql")
 
@@ -122,8 +120,8 @@ def _print_setting(script: "Script", rest: str, pending: str) -> bool:
             return _tuples(script, "".join(value), pending)
         case ["expanded" | "x", *value]:
             return _expanded(script, "".join(value), pending)
-        case ["pager", *_]:
-            return True
+        case ["pager", "off" | "0"]:
+            return True  # a script is never paged
         case _:
             return script.complain("\\pset: expected format, tuples_only, expanded or pager; for others --client psql")
     return True

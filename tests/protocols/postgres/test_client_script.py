@@ -143,6 +143,18 @@ def test_commands_end_as_psql_ends_them(database: Database, commands: list[str],
     assert (status, out) == (expected.returncode, expected.stdout)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    ["set ON_ERROR_ROLLBACK on", "set QUIET 1", "set VERBOSITY verbose", "set ECHO all", "pset pager always"],
+)
+def test_a_setting_that_would_have_no_effect_is_not_taken(database: Database, tmp_path: Path, setting: str) -> None:
+    file = tmp_path / "script.sql"
+    file.write_text(f"\\{setting}\nselect 1;\n")
+    status, out, err, _ = ran(database, file, stop_on_error=True)
+    assert (status, out) == (3, "")
+    assert "expected" in err or "only ON_ERROR_STOP" in err
+
+
 def test_a_missing_file_and_a_missing_server(database: Database, tmp_path: Path) -> None:
     assert ran(database, tmp_path / "none")[0] == psql(database, "-f", str(tmp_path / "none")).returncode == 1
     gone = Database(SimpleNamespace(directory=tmp_path, port=1), "x")  # type: ignore[arg-type]
