@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import stat
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from bastion.errors import TargetError
@@ -61,51 +61,70 @@ class Vault:
 
     async def _from_command(self, arguments: tuple[str, ...]) -> bytes:
         environment = {name: self._environment[name] for name in _PASSED_ON if name in self._environment}
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                env=environment,
-                cwd="/",
-                start_new_session=True,
-                limit=_SIZE_AT_MOST,
-            )
-        except OSError as error:
-            raise CredentialUnavailable(f"{arguments[0]} cannot be run: {error.strerror}") from None
         ended = False
-        try:
-            async with asyncio.timeout(_COMMAND_SECONDS):
-                output = await _bounded(process)
-                status = await process.wait()
-                ended = True
-        except TimeoutError:
-            raise CredentialUnavailable(f"{arguments[0]} took longer than {_COMMAND_SECONDS:.0f} s") from None
-        finally:
-            if not ended:
-                # The whole group: what the program started may still hold the secret, and our pipe, also where the
-                # program itself is long gone.
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+        async with _pipe() as (output, end):
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *arguments,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=end,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    env=environment,
+                    cwd="/",
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise CredentialUnavailable(f"{arguments[0]} cannot be run: {error.strerror}") from None
+            finally:
+                os.close(end)
+            try:
+                async with asyncio.timeout(_COMMAND_SECONDS):
+                    printed = await _bounded(output)
+                    status = await process.wait()
+                    ended = True
+            except TimeoutError:
+                raise CredentialUnavailable(f"{arguments[0]} took longer than {_COMMAND_SECONDS:.0f} s") from None
+            finally:
+                if not ended:
+                    # The whole group: what the program started may still hold the secret, and our pipe, also where
+                    # the program itself is long gone.
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
+                    await process.wait()
         if status != 0:
             raise CredentialUnavailable(f"{arguments[0]} ended with status {status}")
-        return _trimmed(output, arguments[0])
+        return _trimmed(printed, arguments[0])
 
     def _from_store(self, name: str) -> bytes:
         return SecretStore(self._secrets_path).reveal(name)
 
 
-async def _bounded(process: asyncio.subprocess.Process) -> bytes:
-    if process.stdout is None:
-        raise AssertionError("the command was started with a pipe")
-    output = b""
-    while part := await process.stdout.read(_SIZE_AT_MOST):
-        output += part
-        if len(output) > _SIZE_AT_MOST:
+@contextlib.asynccontextmanager
+async def _pipe() -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
+    """Open a pipe: what to read, and the descriptor that a program writes to.
+
+    A pipe that asyncio makes for a program stays open for as long as anybody holds its other end; this one is closed
+    on the way out, whoever does.
+    """
+    reading, writing = os.pipe()
+    output = asyncio.StreamReader(limit=_SIZE_AT_MOST)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(output), os.fdopen(reading, "rb", buffering=0)
+    )
+    try:
+        yield output, writing
+    finally:
+        transport.close()
+        await asyncio.sleep(0)  # closing takes a turn of the loop
+
+
+async def _bounded(output: asyncio.StreamReader) -> bytes:
+    printed = b""
+    while part := await output.read(_SIZE_AT_MOST):
+        printed += part
+        if len(printed) > _SIZE_AT_MOST:
             raise CredentialUnavailable(f"the command printed more than {_SIZE_AT_MOST} bytes")
-    return output
+    return printed
 
 
 def _from_file(path: Path) -> bytes:

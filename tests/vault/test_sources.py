@@ -129,6 +129,21 @@ async def test_what_a_slow_command_started_ends_with_it(
         assert file.read() == b"started\n"
 
 
+@pytest.mark.parametrize(
+    "program", ["print('x' * 1_000_000)", "import subprocess; subprocess.Popen(['sleep', '600'])"], ids=["much", "late"]
+)
+async def test_a_command_that_gave_nothing_leaves_no_file_open(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setattr(sources, "_COMMAND_SECONDS", 1.0)
+    with pytest.raises(CredentialUnavailable):
+        await vault.resolve(python("pass"))  # which has asyncio open what it keeps open
+    before = os.listdir("/dev/fd")
+    with pytest.raises(CredentialUnavailable):
+        await vault.resolve(python(program))
+    assert os.listdir("/dev/fd") == before
+
+
 async def test_a_credential_from_the_encrypted_store(vault: Vault, tmp_path: Path) -> None:
     SecretStore(tmp_path / "secrets").put("db", SECRET)
     assert await vault.resolve(CredentialSource("secret", ("db",))) == SECRET
