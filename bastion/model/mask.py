@@ -1,6 +1,59 @@
-"""What is covered in what comes back, and how."""
+"""What is covered in what comes back, and how; and the ways in which a statement can use what is to be covered."""
 
-from dataclasses import dataclass, field
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+USES: Final = "uses"
+"""The fact of a resource under which its classifier says how each of its watched fields is used."""
+
+
+class CoverKind(enum.Enum):
+    """What stands in the place of a covered value."""
+
+    FULL = "full"
+    """A constant, valid for the type."""
+    PARTIAL = "partial"
+    """The last characters, or a mail address's first letter and top-level domain; the rest is struck out."""
+    HASH = "hash"
+    """A keyed digest, the same for the same value within one session."""
+    NULL = "null"
+    FIXED = "fixed"
+    """A text of the policy's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """How a value is covered."""
+
+    kind: CoverKind
+    keep: int = 4
+    """Characters at the end that `partial` leaves."""
+    text: str = ""
+    """What `fixed` puts in the value's place."""
+
+
+class Predicates(enum.Enum):
+    """What becomes of a statement whose outcome depends on a covered field in another way than showing it."""
+
+    ALLOW = "allow"
+    HOLD = "hold"
+    DENY = "deny"
+
+
+class Use(enum.StrEnum):
+    """How a statement uses a watched field."""
+
+    OUTPUT = "output"
+    """It, or something computed from it, is shown: to be covered."""
+    EQUALITY = "equality"
+    """It is compared for equality with a value that the user supplied."""
+    PREDICATE = "predicate"
+    """What the statement does or shows otherwise depends on it: a comparison, an order, a group, a join."""
+    WRITTEN = "written"
+    """It is written to where it would not be covered."""
+    UNTRACED = "untraced"
+    """It could go anywhere: what uses it is not understood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -8,7 +61,13 @@ class Mask:
     """One mask of the policy, carried by the `Allow` that it belongs to."""
 
     name: str
+    cover: Cover
     columns: tuple[str, ...] = ()
+    """Patterns of `schema.table.column`, where `*` stands for any part of one name."""
     detectors: tuple[str, ...] = ()
-    cover: str = "full"
-    options: dict[str, object] = field(default_factory=dict)
+    """Named detectors, run over every text that comes back."""
+    patterns: tuple[tuple[str, str], ...] = ()
+    """Further detectors of the policy's own: a name and a regular expression."""
+    predicates: Predicates = Predicates.HOLD
+    trusts: tuple[str, ...] = ()
+    """Functions, as `schema.name`, whose results show nothing of the columns."""

@@ -6,7 +6,7 @@ import pytest
 
 from bastion.errors import LimitExceeded, ProtocolError, UnreadableStream
 from bastion.model.action import Access
-from bastion.model.mask import Mask
+from bastion.model.mask import Cover, CoverKind, Mask
 from bastion.model.verdict import Allow, Demand
 from bastion.protocols.contract import Hangup, Judge, Send, Side, Waiting
 from bastion.protocols.postgres import messages as m
@@ -165,7 +165,7 @@ def test_function_call_is_refused_and_the_session_goes_on() -> None:
 
 
 def test_a_mask_that_cannot_be_honoured_refuses() -> None:
-    carrier = Carrier(lambda _: Allow(("r",), (Mask("m"),)))
+    carrier = Carrier(lambda _: Allow(("r",), (Mask("m", Cover(CoverKind.FULL)),)))
     assert b"select" not in carrier.client(query("select 1"))
 
 
