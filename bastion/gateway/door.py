@@ -56,6 +56,8 @@ class GatewayDoor:
         self._limits = limits
         self._now = now
         self._admitted: dict[SessionId, Session] = {}
+        self._columns: dict[SessionId, frozenset[str]] = {}
+        """What masks named at each session's target when it was admitted."""
         self._conversations: dict[SessionId, Conversation] = {}
 
     @property
@@ -82,14 +84,20 @@ class GatewayDoor:
             client=claim.client or ticket.client,
         )
         self._admitted[session.id] = session
+        self._columns[session.id] = self.masked(target)
         try:
             self._recorder.open_session(session)
             self._recorder.append(session.id, "opened", records.opened(session, self._policy().version))
             await self._recorder.synced()
         except BaseException:
-            del self._admitted[session.id]
+            self._forget(session)
             raise
         return session
+
+    def masked(self, target: Target) -> frozenset[str]:
+        """Return the columns that masks of the policy in force name at a target, whomever they spare."""
+        rules = (rule for rule in self._policy().masks if rule.where.has(target))
+        return frozenset(column for rule in rules for column in rule.mask.columns)
 
     async def credential(self, target: Target) -> bytes:
         """Return the target's credential, fetched now."""
@@ -122,7 +130,7 @@ class GatewayDoor:
             AccessRefused(f"the session has lasted {lifetime}, as long as one may", hint="open a new one"),
         )
         _log.info("session %s at %s has begun", session.id, session.target.name)
-        if self._is_changed(session.target):
+        if self._is_changed(session):
             conversation.end(_changed(session.target))
         try:
             reason = await conversation.run()
@@ -131,7 +139,7 @@ class GatewayDoor:
         finally:
             timer.cancel()
             del self._conversations[session.id]
-            self._admitted.pop(session.id, None)
+            self._forget(session)
 
     async def refused(self, claim: Claim, reason: str) -> None:
         """Record that somebody was not let in."""
@@ -140,7 +148,7 @@ class GatewayDoor:
 
     async def failed(self, session: Session, reason: str) -> None:
         """Record that an admitted session ended before it could converse."""
-        self._admitted.pop(session.id, None)
+        self._forget(session)
         _log.info("session %s could not begin: %s", session.id, visible(reason))
         self._recorder.append(session.id, "closed", records.closed(reason))
         self._recorder.close_session(session.id, reason)
@@ -158,17 +166,26 @@ class GatewayDoor:
             conversation.end(error)
 
     def end_changed(self) -> None:
-        """End every conversation with a target that is configured otherwise than when it began, labels included."""
+        """End every conversation with a target that is configured otherwise than when it began.
+
+        Its labels count, and so do the columns that masks name there: what was read of its statements until now says
+        nothing of other columns.
+        """
         for conversation in list(self._conversations.values()):
-            if self._is_changed(conversation.session.target):
+            if self._is_changed(conversation.session):
                 conversation.end(_changed(conversation.session.target))
 
     def recording_broke(self, error: RecordingError) -> None:
         """End everything: what cannot be recorded does not go on."""
         self.end_all(RecordingError("the recording cannot be written, so nothing may run", hint=error.hint))
 
-    def _is_changed(self, target: Target) -> bool:
-        return self._targets().get(target.name) != target
+    def _is_changed(self, session: Session) -> bool:
+        target = session.target
+        return self._targets().get(target.name) != target or self._columns[session.id] != self.masked(target)
+
+    def _forget(self, session: Session) -> None:
+        self._admitted.pop(session.id, None)
+        self._columns.pop(session.id, None)
 
     def _check_limits(self, key: tuple[str, str]) -> None:
         if len(self._admitted) >= self._limits.sessions:

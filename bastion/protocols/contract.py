@@ -171,6 +171,13 @@ class Door(Protocol):
         """
         ...
 
+    def masked(self, target: Target) -> frozenset[str]:
+        """Return the columns that masks of the policy in force name at a target, whomever they spare.
+
+        A conversation ends when they change.
+        """
+        ...
+
     async def credential(self, target: Target) -> bytes:
         """Return the target's credential, fetched now; empty where the target asks for none. Raises `TargetError`."""
         ...

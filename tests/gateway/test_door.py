@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from bastion.gateway.hub import Hub
 from bastion.gateway.ledger import StoreLedger
 from bastion.gateway.refusals import Refusals
 from bastion.identity.tickets import Tickets
+from bastion.model.mask import Cover, CoverKind, Mask
 from bastion.model.session import Session
 from bastion.model.target import Target
+from bastion.policy.bearing import Where
 from bastion.policy.document import Policy, Rule
 from bastion.policy.marks import Place
+from bastion.policy.masks import MaskRule
 from bastion.protocols.contract import Claim, End, Side
 from bastion.store.reader import Reader
 from bastion.store.writer import Recorder
@@ -102,6 +106,33 @@ async def test_a_session_ends_when_its_target_is_configured_anew(house: House, n
     reason = await asyncio.wait_for(conversing, 5)
     assert "prod-db" in reason
     assert ("client", "failed: access.refused\n") in log
+
+
+async def test_a_session_ends_when_masks_name_other_columns_of_its_target(house: House) -> None:
+    session = await house.door.admit(house.claim())
+    conversing, log = converse(house, session)
+    await asyncio.sleep(0)
+    house.policy = replace(POLICY, masks=(mask("elsewhere", "a.b.c", target="other"), mask("found", detectors=True)))
+    house.door.end_changed()
+    assert not conversing.done()
+    house.policy = replace(POLICY, masks=(mask("here", "public.users.email"),))
+    assert house.door.masked(session.target) == {"public.users.email"}
+    house.door.end_changed()
+    assert "prod-db" in await asyncio.wait_for(conversing, 5)
+    assert ("client", "failed: access.refused\n") in log
+
+
+async def test_a_session_ends_when_masks_changed_while_its_target_was_dialled(house: House) -> None:
+    session = await house.door.admit(house.claim())
+    house.policy = replace(POLICY, masks=(mask("here", "public.users.email"),))
+    conversing, log = converse(house, session, early=b"write 1\n")
+    assert "prod-db" in await asyncio.wait_for(conversing, 5)
+    assert ("target", "write 1\n") not in log
+
+
+def mask(name: str, *columns: str, target: str = "prod-db", detectors: bool = False) -> MaskRule:
+    made = Mask(name, Cover(CoverKind.FULL), columns, ("email",) if detectors else ())
+    return MaskRule(made, Place("policy.yaml", 1, 1), Where(frozenset({target})))
 
 
 async def test_a_target_that_changed_while_it_was_dialled_hears_nothing(house: House) -> None:
