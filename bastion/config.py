@@ -201,6 +201,11 @@ def clauses(specs: Mapping[str, ProtocolSpec] | None = None) -> dict[str, Clause
     return found
 
 
+def kinds_of_mask() -> dict[str, frozenset[str]]:
+    """Return the kinds of mask that each protocol can honour."""
+    return {spec.name: spec.covers for spec in installed().values()}
+
+
 def _read(path: Path, content: Callable[[Path], bytes]) -> Marked:
     try:
         return read(content(path), str(path))

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from bastion.config import clauses, load
+from bastion.config import clauses, kinds_of_mask, load
 from bastion.errors import UsageError
 from bastion.paths import config_file
 from bastion.policy import document
@@ -13,7 +13,8 @@ Found = dict[str, object]
 
 
 def checked(path: Path | None) -> tuple[list[Found], int]:
-    """Return every mistake in the configuration and its policy, or in the policy at `path`, and how many rules it has.
+    """Return every mistake in the configuration and its policy, or in the policy at `path`, and how many rules
+    and masks it has.
 
     Raises `ConfigError` or `UsageError` for a file that cannot be read.
     """
@@ -22,12 +23,12 @@ def checked(path: Path | None) -> tuple[list[Found], int]:
     except Problems as problems:
         return [_told(problem) for problem in problems.found], 0
     try:
-        policy = document.load(path or config.policy_path, clauses(), config.targets)
+        policy = document.load(path or config.policy_path, clauses(), config.targets, kinds=kinds_of_mask())
     except Problems as problems:
         return [_told(problem) for problem in problems.found], 0
     except OSError as error:
         raise UsageError(f"{path or config.policy_path} cannot be read: {error.strerror}") from error
-    return [], len(policy.rules)
+    return [], len(policy.rules) + len(policy.masks)
 
 
 def _told(problem: Problem) -> Found:

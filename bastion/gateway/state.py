@@ -82,7 +82,10 @@ def _read(path: Path, environment: Mapping[str, str]) -> tuple[Config, Policy]:
     try:
         # Whoever can write one of these files decides what everybody may do.
         config = configuration.load(path, environment, private.governing)
-        policy = document.load(config.policy_path, configuration.clauses(), config.targets, private.governing)
+        kinds = configuration.kinds_of_mask()
+        policy = document.load(
+            config.policy_path, configuration.clauses(), config.targets, private.governing, kinds=kinds
+        )
     except Problems as problems:
         raise configuration.first(problems) from None
     except OSError as error:

@@ -7,6 +7,11 @@ from typing import Final
 USES: Final = "uses"
 """The fact of a resource under which its classifier says how each of its watched fields is used."""
 
+BECAUSE: Final = "because"
+"""The fact beside it that says in words, by the same keys, why a use is more than showing the field."""
+ANY: Final = "*"
+"""Stands among the uses for whatever is watched, where what comes back could be any of it."""
+
 
 class CoverKind(enum.Enum):
     """What stands in the place of a covered value."""

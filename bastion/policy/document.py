@@ -6,17 +6,18 @@ could never match is a mistake too, because its author believes that it does som
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
 import orjson
 
-from bastion.model.identity import Kind
 from bastion.model.target import Target
+from bastion.policy.bearing import EVERYBODY, EVERYWHERE, Where, Whom, check_where
 from bastion.policy.conditions import Condition, Uncompilable
 from bastion.policy.marks import Marked, Path, Place, Problem, Problems, dotted, read
-from bastion.policy.schema import ApprovalModel, AuditorsModel, RuleModel, WhereModel, WhoModel
+from bastion.policy.masks import MaskRule, loaded_mask
+from bastion.policy.schema import ApprovalModel, AuditorsModel, RuleModel
 from bastion.policy.validation import shown, suggestion, validated
 from bastion.protocols.contract import Clause
 
@@ -28,12 +29,8 @@ class Rule:
     name: str
     effect: str
     place: Place
-    groups: frozenset[str] | None = None
-    subjects: frozenset[str] | None = None
-    kind: Kind | None = None
-    actors: frozenset[str] | None = None
-    targets: frozenset[str] | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    who: Whom = EVERYBODY
+    where: Where = EVERYWHERE
     clause_name: str = ""
     clause: Clause | None = None
     protocols: frozenset[str] | None = None
@@ -53,6 +50,7 @@ class Policy:
     """SHA-256, in hex, of `text`."""
     text: str
     """The policy in a canonical form: what the store keeps under the version."""
+    masks: tuple[MaskRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +66,14 @@ def load(
     clauses: Mapping[str, ClauseSpec],
     targets: Mapping[str, Target],
     content: Callable[[FilePath], bytes] = FilePath.read_bytes,
+    kinds: Mapping[str, frozenset[str]] | None = None,
 ) -> Policy:
     """Return the policy of a file, or of all the `*.yaml` of a directory in the order of their names.
 
-    `content` reads a file, and may refuse to. Raises `Problems` with all that is wrong with it, and `OSError` when
-    it cannot be read.
+    `kinds` says which kinds of mask each protocol can honour; none can where it is not given. `content` reads a file,
+    and may refuse to. Raises `Problems` with all that is wrong with it, and `OSError` when it cannot be read.
     """
+    kinds = kinds or {}
     problems: list[Problem] = []
     documents: list[Marked] = []
     files = _files(path, problems) if path.is_dir() else [path]
@@ -83,14 +83,16 @@ def load(
         except Problems as error:
             problems += error.found
     rules: list[Rule] = []
+    masks: list[MaskRule] = []
     auditors: set[str] = set()
     for document in documents:
-        _document(document, clauses, targets, rules, auditors, problems)
-    _check_names(rules, problems)
+        _document(document, clauses, kinds, targets, rules, masks, auditors, problems)
+    _check_names(rules, masks, problems)
     if problems:
         raise Problems(problems)
     text = _canonical(documents)
-    return Policy(tuple(rules), frozenset(auditors), hashlib.sha256(text.encode()).hexdigest(), text)
+    version = hashlib.sha256(text.encode()).hexdigest()
+    return Policy(tuple(rules), frozenset(auditors), version, text, tuple(masks))
 
 
 def _files(directory: FilePath, problems: list[Problem]) -> list[FilePath]:
@@ -116,25 +118,37 @@ def _canonical(documents: list[Marked]) -> str:
 def _document(
     document: Marked,
     clauses: Mapping[str, ClauseSpec],
+    kinds: Mapping[str, frozenset[str]],
     targets: Mapping[str, Target],
     rules: list[Rule],
+    masks: list[MaskRule],
     auditors: set[str],
     problems: list[Problem],
 ) -> None:
     value = document.value
-    known = ("version", "rules", "auditors")
+    known = ("version", "rules", "masks", "auditors")
     if not isinstance(value, dict):
         problems.append(Problem(document.place(()), "", "a mapping with version and rules", shown(value)))
         return
     problems.extend(
-        Problem(document.place((key,)), dotted((key,)), "version, rules or auditors", repr(key), suggestion(key, known))
+        Problem(
+            document.place((key,)),
+            dotted((key,)),
+            "version, rules, masks or auditors",
+            repr(key),
+            suggestion(key, known),
+        )
         for key in value
-        if key not in known and key != "masks"
+        if key not in known
     )
-    if "masks" in value:
-        at = document.place(("masks",))
-        hint = "deny the columns, or name in the rules that allow only the others"
-        problems.append(Problem(at, "masks", "only what the targets can honour", "masks, which none of them can", hint))
+    listed_masks = value.get("masks", [])
+    if not isinstance(listed_masks, list):
+        problems.append(Problem(document.place(("masks",)), "masks", "a list of masks", shown(listed_masks)))
+        listed_masks = []
+    for index in range(len(listed_masks)):
+        mask = loaded_mask(document, ("masks", index), kinds, targets, problems)
+        if mask is not None:
+            masks.append(mask)
     if value.get("version") != 1 or isinstance(value.get("version"), bool):
         problems.append(Problem(document.place(("version",)), "version", "1", shown(value.get("version"))))
     if "auditors" in value and (model := validated(AuditorsModel, document, ("auditors",), problems)) is not None:
@@ -181,19 +195,12 @@ def _rule(
         return None
     condition = _condition(model, document, path, problems)
     _check_shape(model, clause, document, path, problems)
-    # Not given is everybody and everywhere; given and empty has been refused above.
-    who = model.who or WhoModel.model_construct()
-    where = model.where or WhereModel.model_construct()
     rule = Rule(
         name=model.name,
         effect=model.effect,
         place=place,
-        groups=_set(who.groups),
-        subjects=_set(who.subjects),
-        kind=Kind(who.kind) if who.kind else None,
-        actors=_set(who.actor),
-        targets=_set(where.targets),
-        labels=dict(where.labels or {}),
+        who=Whom.of(model.who),
+        where=Where.of(model.where),
         clause_name=named[0] if named else "",
         clause=clause,
         protocols=clauses[named[0]].protocols if named else None,
@@ -201,7 +208,11 @@ def _rule(
         approval=model.approval,
         reason=model.reason,
     )
-    _check_reach(rule, where.targets or (), targets, document, path, problems)
+    here = check_where(model.where, targets, document, path, problems)
+    if here and rule.protocols is not None and all(t.protocol not in rule.protocols for t in here):
+        speaks = ", ".join(sorted(rule.protocols))
+        at = (*path, rule.clause_name)
+        problems.append(Problem(document.place(at), dotted(at), f"a target that speaks {speaks}", "none"))
     return rule if len(problems) == before else None
 
 
@@ -213,10 +224,6 @@ def _replaced(value: Any, path: Path, part: Any) -> Any:
     copied: Any = dict(value) if isinstance(value, dict) else list(value)
     copied[step] = _replaced(value[step], path[1:], part)
     return copied
-
-
-def _set(values: tuple[str, ...] | None) -> frozenset[str] | None:
-    return None if values is None else frozenset(values)
 
 
 def _condition(model: RuleModel, document: Marked, path: Path, problems: list[Problem]) -> Condition | None:
@@ -260,46 +267,11 @@ def _check_shape(
         problems.append(Problem(document.place(at), dotted(at), "either a clause or `anything`", "both"))
 
 
-def _check_reach(
-    rule: Rule,
-    names: tuple[str, ...],
-    targets: Mapping[str, Target],
-    document: Marked,
-    path: Path,
-    problems: list[Problem],
-) -> None:
-    """Check that a rule can match somewhere. `names` are its targets in the order they are written in."""
-    at = (*path, "where")
-    unknown = [(i, name) for i, name in enumerate(names) if name not in targets]
-    for index, name in unknown:
-        item = (*at, "targets", index)
-        expected = "a target that is configured"
-        problems.append(
-            Problem(document.place(item), dotted(item[:-1]), expected, repr(name), suggestion(name, targets))
-        )
-    if unknown:
-        return
-    here = [t for t in targets.values() if at_target(rule, t)]
-    if not here:
-        problems.append(Problem(document.place(at), dotted(at), "at least one target that fits", "none"))
-    elif rule.protocols is not None and here and all(t.protocol not in rule.protocols for t in here):
-        place = document.place((*path, rule.clause_name))
-        speaks = ", ".join(sorted(rule.protocols))
-        problems.append(Problem(place, dotted((*path, rule.clause_name)), f"a target that speaks {speaks}", "none"))
-
-
-def at_target(rule: Rule, target: Target) -> bool:
-    """Tell whether the rule's `where` fits a target."""
-    if rule.targets is not None and target.name not in rule.targets:
-        return False
-    return all(target.labels.get(key) == value for key, value in rule.labels.items())
-
-
-def _check_names(rules: list[Rule], problems: list[Problem]) -> None:
+def _check_names(rules: list[Rule], masks: list[MaskRule], problems: list[Problem]) -> None:
+    """Check that each name means one thing: a verdict names rules and masks alike."""
     seen: dict[str, Place] = {}
-    for rule in rules:
-        if rule.name in seen:
-            problems.append(
-                Problem(rule.place, rule.name, "a name of its own", f"that of the rule at {seen[rule.name]}")
-            )
-        seen.setdefault(rule.name, rule.place)
+    everything: list[Rule | MaskRule] = [*rules, *masks]
+    for named in everything:
+        if named.name in seen:
+            problems.append(Problem(named.place, named.name, "a name of its own", f"that of {seen[named.name]}"))
+        seen.setdefault(named.name, named.place)

@@ -12,10 +12,12 @@ from typing import TypeAlias
 
 from bastion.model.action import Access, Action, Resource
 from bastion.model.identity import Identity
+from bastion.model.mask import Mask
 from bastion.model.target import Target
 from bastion.model.verdict import Allow, Demand, Deny, Hold, Verdict
 from bastion.policy.conditions import standing
-from bastion.policy.document import Policy, Rule, at_target
+from bastion.policy.document import Policy, Rule
+from bastion.policy.masks import UNMASKED, MaskRule, masking
 
 DEFAULT = "bastion:default"
 """The rule named by a denial that no rule of the policy decided."""
@@ -35,6 +37,7 @@ class Judge:
         self._denies = [(r, self._matching(r)) for r in rules if r.effect == "deny"]
         self._holds = [(r, self._matching(r)) for r in rules if r.effect == "hold"]
         self._allows = [(r, self._covering(r)) for r in rules if r.effect == "allow"]
+        self._masks = [m for m in sorted(policy.masks, key=lambda m: m.name) if m.bears(identity, target)]
         self.uses_arguments = any(_uses_arguments(r) for r in rules)
         """Whether two executions of one form may get different verdicts."""
 
@@ -69,9 +72,12 @@ class Judge:
                 uncovered = resource
         if uncovered is not None:
             return Deny(DEFAULT, f"no rule allows {described(uncovered)}{_doubt(uncovered)}")
-        if holding:
-            return _hold(holding.values())
-        return Allow(tuple(allowing))
+        found = masking(self._masks, action) if self._masks else UNMASKED
+        if found.denied is not None:
+            return found.denied
+        if holding or found.holding:
+            return _hold([*holding.values(), *found.holding], found.masks)
+        return Allow(tuple(allowing), found.masks)
 
     def matches(self, rule: Rule, action: Action, resource: Resource) -> bool:
         """Tell whether a rule speaks of any part of a resource; in doubt it does."""
@@ -109,17 +115,10 @@ def misses(rule: Rule, identity: Identity, target: Target) -> str:
     """Return which part of a rule keeps it from bearing on this identity at this target, or an empty string."""
     if rule.protocols is not None and target.protocol not in rule.protocols:
         return f"{rule.clause_name}: the target speaks {target.protocol}"
-    if not at_target(rule, target):
+    if not rule.where.has(target):
         return "where: another target"
-    if rule.groups is not None and rule.groups.isdisjoint(identity.groups):
-        return "who: other groups"
-    if rule.subjects is not None and identity.subject not in rule.subjects:
-        return "who: another subject"
-    if rule.kind is not None and identity.kind is not rule.kind:
-        return f"who: not a {rule.kind}"
-    if rule.actors is not None and identity.actor not in rule.actors:
-        return "who: another actor"
-    return ""
+    missed = rule.who.misses(identity)
+    return f"who: {missed}" if missed else ""
 
 
 def reach(policy: Policy, identity: Identity, target: Target) -> frozenset[str]:
@@ -146,15 +145,15 @@ def _uses_arguments(rule: Rule) -> bool:
     return by_clause or (rule.when is not None and rule.when.uses_arguments)
 
 
-def _hold(rules: Iterable[Rule]) -> Hold:
+def _hold(holding: Iterable[Rule | MaskRule], masks: tuple[Mask, ...]) -> Hold:
     demands = []
     waits = []
-    for rule in sorted(rules, key=lambda r: r.name):
+    for rule in sorted(holding, key=lambda r: r.name):
         approval = rule.approval
         if approval is None:
-            raise AssertionError("a rule that holds says who approves; loading checks it")
+            raise AssertionError("what holds says who approves; loading checks it")
         waits.append(approval.expires)
         demands.append(
             Demand(rule.name, rule.reason, frozenset(approval.by), approval.votes, approval.owner_may_approve)
         )
-    return Hold(tuple(demands), min(waits))
+    return Hold(tuple(demands), min(waits), masks)

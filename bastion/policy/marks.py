@@ -23,6 +23,8 @@ _DEPTH_AT_MOST = 32
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]+")
 _QUOTES = "text that begins with *, & or ! goes in quotes"
+_NAMES_NULL = frozenset({"cover"})
+"""Keys under which a written `null` is a name of the policy's own, not a missing value."""
 _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What no YAML stream may hold (YAML 1.2, section 5.1)."""
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None, "~": None, "": None}
@@ -180,6 +182,8 @@ def _mapping(node: yaml.MappingNode, path: Path, file: str, marked: Marked, prob
             problems.append(Problem(place, dotted(path), "each value written out", "a merge key"))
             continue
         found[key] = _value(value_node, (*path, key), file, marked, problems)
+        if key in _NAMES_NULL and found[key] is None and value_node.value == "null":
+            found[key] = "null"
         marked.places[(*path, key)] = place
         if found[key] is None:
             problems.append(Problem(place, dotted((*path, key)), "a value", "nothing", "leave out what is not meant"))

@@ -107,6 +107,58 @@ class RuleModel(_Model):
     """Why, in words for the person who is told."""
 
 
+class PartialModel(_Model):
+    """What `partial` leaves."""
+
+    keep: int = Field(ge=1, le=64)
+    """How many characters at the end stay, though never more than half of them. A mail address keeps its first letter
+    and its top-level domain instead."""
+
+
+class CoverModel(_Model):
+    """A cover that takes a value of its own."""
+
+    partial: PartialModel | None = None
+    """As `partial`, with another number of characters than 4."""
+    fixed: str | None = Field(default=None, max_length=200)
+    """A text that stands in every value's place, where the column's type can hold it."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.partial is None) == (self.fixed is None):
+            raise ValueError("expected partial or fixed, found neither or both")
+        return self
+
+
+class MaskModel(_Model):
+    """One mask: what is covered, how, and whom it spares."""
+
+    name: str = Field(pattern=_NAME)
+    """Its name: what the record and a denial name."""
+    where: WhereModel | None = None
+    """Where it applies; everywhere if left out."""
+    unless: WhoModel | None = None
+    """Whom it spares; nobody if left out."""
+    columns: Strings | None = None
+    """Columns as `schema.table.column`; `*` stands for any part of a name. One that a target does not have is an
+    error, never silence."""
+    detect: Strings | None = None
+    """Named detectors, run over every text that comes back whose column is not covered anyway."""
+    patterns: Annotated[dict[str, Word], Field(min_length=1)] | None = None
+    """Detectors of your own: a name, and a regular expression in RE2's syntax."""
+    cover: Literal["full", "partial", "hash", "null"] | CoverModel
+    """What stands in a value's place. A value that is computed from a column is covered whole."""
+    predicates: Literal["allow", "hold", "deny"] | None = None
+    """What becomes of a statement that depends on a column in another way than showing it: a comparison, an order, a
+    group, a join. Comparing it with a value that the user gives is not held, but is denied by `deny`. Left out, it is
+    `hold` where `approval` says who approves, and `deny` elsewhere."""
+    approval: ApprovalModel | None = None
+    """Who approves what `predicates` holds."""
+    trusts: Strings | None = None
+    """Functions, as `schema.name`, whose results show nothing of the columns. What any other function that is not
+    built in returns is covered."""
+
+
 class AuditorsModel(_Model):
     """Who may read every recording. Everybody may read their own."""
 

@@ -380,8 +380,8 @@ def test_a_mask_that_no_target_can_honour_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Problems) as caught:
         policy(text, tmp_path)
     (found,) = caught.value.found
-    assert (found.path, found.expected) == ("masks", "only what the targets can honour")
-    assert found.place.line == text[: text.index("masks:")].count("\n") + 1
+    assert (found.path, found.expected) == ("masks.0.columns", "targets whose columns can be masked")
+    assert found.place.line == text[: text.index("- {name: pii")].count("\n") + 1
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:

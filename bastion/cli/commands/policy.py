@@ -42,7 +42,7 @@ def check(
             if problem["hint"]:
                 OUT.line(f"  {problem['hint']}")
         if not problems:
-            OUT.line(f"{rules} rules, no mistake")
+            OUT.line(f"{rules} rules and masks, no mistake")
     if problems:
         raise typer.Exit(_BROKEN)
 
