@@ -36,7 +36,7 @@ from bastion.protocols.postgres.dialogue import Dialogue
 from bastion.protocols.postgres.interceptor import PostgresInterceptor, SessionFacts
 from bastion.protocols.postgres.options import PostgresOptions
 from bastion.protocols.postgres.sql.analysis import CatalogAnalyst
-from bastion.protocols.postgres.sql.loading import path_of
+from bastion.protocols.postgres.sql.building import path_of
 from bastion.protocols.postgres.sql.reading import SearchPath
 from bastion.protocols.postgres.startup import CancelAsked, EncryptionAsked, Greeting, PasswordGiven, Startup
 from bastion.protocols.postgres.understanding import ReadText

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bastion.protocols.postgres.sql.analysis import CatalogAnalyst
-from bastion.protocols.postgres.sql.loading import load, path_of
+from bastion.protocols.postgres.sql.building import path_of
+from bastion.protocols.postgres.sql.loading import load
 
 
 def test_reads_what_the_analysis_looks_up(analyst: CatalogAnalyst) -> None:
