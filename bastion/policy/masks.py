@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
+from bastion.masking.detectors import NAMES
+from bastion.masking.patterns import check_pattern
 from bastion.model.action import Action, Resource
 from bastion.model.identity import Identity
 from bastion.model.mask import ANY, BECAUSE, USES, Cover, CoverKind, Mask, Predicates, Use
@@ -13,7 +15,7 @@ from bastion.model.target import Target
 from bastion.model.verdict import Deny
 from bastion.policy.bearing import EVERYWHERE, Where, Whom, check_where
 from bastion.policy.marks import Marked, Path, Place, Problem, dotted
-from bastion.policy.schema import ApprovalModel, CoverModel, MaskModel
+from bastion.policy.schema import ApprovalModel, CoverModel, MaskModel, PlainCover
 from bastion.policy.validation import shown, suggestion, validated
 
 _COLUMN = re.compile(r"[^.\s]+\.[^.\s]+\.[^.\s]+")
@@ -96,14 +98,15 @@ def _uses(resource: Resource, mask: Mask) -> Iterable[tuple[str, set[Use], str]]
     if not isinstance(found, Mapping) or not mask.columns:
         return
     because = resource.facts.get(BECAUSE)
-    for name, uses in found.items():
+    for field, uses in found.items():
+        name = resource.name if resource.kind == "function" else f"{resource.name}.{field}"
         if resource.kind == "function":
             # Nobody knows what it shows; it may be anything that any mask covers.
-            if resource.name in mask.trusts:
+            if name in mask.trusts:
                 continue
-        elif name != ANY and not any(_pattern(column).fullmatch(name) for column in mask.columns):
+        elif field != ANY and not any(_pattern(column).fullmatch(name) for column in mask.columns):
             continue
-        why = because.get(name, "") if isinstance(because, Mapping) else ""
+        why = because.get(field, "") if isinstance(because, Mapping) else ""
         yield name, {Use(use) for use in uses}, why
 
 
@@ -131,8 +134,6 @@ def loaded_mask(
     problems: list[Problem],
 ) -> MaskRule | None:
     """Return the mask at `path`, or None with what is wrong added to `problems`."""
-    from bastion.masking.detectors import NAMES, check_pattern
-
     before = len(problems)
     model = validated(MaskModel, document, path, problems)
     if model is None:
@@ -198,9 +199,9 @@ def _check_kinds(model: MaskModel, here: list[Target], kinds: Mapping[str, froze
             wrong(key, "targets whose texts can be searched", found, "name those that can under `where`")
 
 
-def _cover(model: str | CoverModel) -> Cover:
-    if isinstance(model, str):
-        return Cover(CoverKind(model))
+def _cover(model: CoverModel) -> Cover:
+    if isinstance(model, PlainCover):
+        return Cover(CoverKind(model.word))
     if model.partial is not None:
         return Cover(CoverKind.PARTIAL, keep=model.partial.keep)
     return Cover(CoverKind.FIXED, text=model.fixed or "")

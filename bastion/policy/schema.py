@@ -125,9 +125,26 @@ class CoverModel(_Model):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.partial is None) == (self.fixed is None):
+        if not isinstance(self, PlainCover) and (self.partial is None) == (self.fixed is None):
             raise ValueError("expected partial or fixed, found neither or both")
         return self
+
+
+class PlainCover(CoverModel):
+    """A cover that is only a word."""
+
+    word: Literal["full", "partial", "hash", "null"]
+
+
+_COVERS = ("full", "partial", "hash", "null")
+
+
+def _cover(value: Any) -> Any:
+    if isinstance(value, str) and value in _COVERS:
+        return PlainCover.model_construct(word=value)
+    if not isinstance(value, dict):
+        raise ValueError(f"expected {', '.join(_COVERS)}, or a mapping with partial or fixed, found {shown(value)}")
+    return value
 
 
 class MaskModel(_Model):
@@ -146,8 +163,9 @@ class MaskModel(_Model):
     """Named detectors, run over every text that comes back whose column is not covered anyway."""
     patterns: Annotated[dict[str, Word], Field(min_length=1)] | None = None
     """Detectors of your own: a name, and a regular expression in RE2's syntax."""
-    cover: Literal["full", "partial", "hash", "null"] | CoverModel
-    """What stands in a value's place. A value that is computed from a column is covered whole."""
+    cover: Annotated[CoverModel, BeforeValidator(_cover)]
+    """`full`, `partial`, `hash` or `null`, or a mapping with `partial` or `fixed`: what stands in a value's place. A
+    value that is computed from a column is covered whole."""
     predicates: Literal["allow", "hold", "deny"] | None = None
     """What becomes of a statement that depends on a column in another way than showing it: a comparison, an order, a
     group, a join. Comparing it with a value that the user gives is not held, but is denied by `deny`. Left out, it is

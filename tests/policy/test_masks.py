@@ -7,7 +7,7 @@ import pytest
 
 from bastion.model.action import Access, Action, Resource
 from bastion.model.identity import Identity, Kind
-from bastion.model.mask import USES, Cover, CoverKind, Predicates
+from bastion.model.mask import ANY, BECAUSE, USES, Cover, CoverKind, Predicates
 from bastion.model.verdict import Allow, Deny, Hold, Verdict
 from bastion.policy.document import ClauseSpec, Policy, load
 from bastion.policy.evaluation import Judge
@@ -34,9 +34,14 @@ def policy(masks: str, directory: Path, *targets: Any) -> Policy:
     return load(path, clauses, {t.name: t for t in targets or (TARGET,)}, kinds=KINDS)
 
 
-def uses(name: str, *how: str, verb: str = "select", kind: str = "relation", resource: str = "public.users") -> Action:
-    facts = {USES: {name: list(how)}, "because": {name: "it is sorted by"}}
-    return Action("postgres", verb, "text", (Resource(kind, resource, verb, Access.READ, facts),))
+def uses(column: str, *how: str, verb: str = "select") -> Action:
+    relation, _, name = column.rpartition(".")
+    return action("relation", relation, name, *how, verb=verb)
+
+
+def action(kind: str, name: str, field: str, *how: str, verb: str = "select") -> Action:
+    facts = {USES: {field: list(how)}, BECAUSE: {field: "it is sorted by"}}
+    return Action("postgres", verb, "text", (Resource(kind, name, verb, Access.READ, facts),))
 
 
 def verdict(masks: str, directory: Path, action: Action, who: Identity | None = None) -> Verdict:
@@ -77,15 +82,15 @@ def test_a_star_stands_for_any_part_of_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("unless", ["{groups: [readers]}", "{subjects: [ann]}", "{kind: machine}", "{actor: [bot]}"])
 def test_whom_a_mask_spares(tmp_path: Path, unless: str) -> None:
     masks = f"  - {{name: pii, columns: [public.users.email], cover: full, unless: {unless}}}\n"
-    action = uses("public.users.email", "output", "predicate", "untraced")
+    asked = uses("public.users.email", "output", "predicate", "untraced")
     spared = {
         "{groups: [readers]}": nouns.identity("eve", "readers"),
         "{subjects: [ann]}": nouns.identity("ann"),
         "{kind: machine}": nouns.identity("job", kind=Kind.MACHINE),
         "{actor: [bot]}": nouns.identity("eve", actor="bot"),
     }[unless]
-    assert verdict(masks, tmp_path, action, spared) == Allow(("read",))
-    assert isinstance(verdict(masks, tmp_path, action, nouns.identity("eve", "engineers")), Deny)
+    assert verdict(masks, tmp_path, asked, spared) == Allow(("read",))
+    assert isinstance(verdict(masks, tmp_path, asked, nouns.identity("eve", "engineers")), Deny)
 
 
 def test_who_is_spared_fits_every_member(tmp_path: Path) -> None:
@@ -148,14 +153,14 @@ def test_a_mask_gives_nothing_that_no_rule_allows(tmp_path: Path) -> None:
 
 
 def test_a_function_that_nobody_vouches_for_may_show_anything(tmp_path: Path) -> None:
-    call = uses("result", "output", kind="function", resource="public.mail_of")
+    call = action("function", "public.mail_of", "result", "output")
     assert names(verdict(PII, tmp_path, call)) == ["pii"]
     trusting = PII.replace("cover:", "trusts: [public.mail_of], cover:")
     assert names(verdict(trusting, tmp_path, call)) == []
 
 
 def test_what_is_told_through_the_session_is_in_reach_of_every_mask(tmp_path: Path) -> None:
-    assert names(verdict(PII, tmp_path, uses("*", kind="channel", resource="news"))) == ["pii"]
+    assert names(verdict(PII, tmp_path, action("channel", "news", ANY))) == ["pii"]
 
 
 def test_a_use_that_is_not_known_denies(tmp_path: Path) -> None:
@@ -188,7 +193,7 @@ def test_covers(tmp_path: Path) -> None:
     ("mask", "path", "expected"),
     [
         ("{name: m, cover: full}", "masks.0", "columns, detect or patterns"),
-        ("{name: m, columns: [a.b.c]}", "masks.0", "'cover' to be given"),
+        ("{name: m, columns: [a.b.c]}", "masks.0.cover", "'cover' to be given"),
         ("{name: m, columns: [users.email], cover: full}", "masks.0.columns.0", "schema.table.column"),
         ("{name: m, columns: [a.b.c.d], cover: full}", "masks.0.columns.0", "schema.table.column"),
         ("{name: m, columns: [], cover: full}", "masks.0.columns", ""),
