@@ -1,0 +1,126 @@
+"""Runs of DataRow messages, with some of their cells covered.
+
+What is not covered is copied as it is, in one slice for neighbouring cells. A run that is not in every length what the
+protocol says is refused whole: nothing of it is returned.
+
+Plain loops over bytes and integers, which a compiler such as mypyc takes as they are.
+"""
+
+from collections.abc import Callable, Sequence
+from struct import Struct
+from struct import error as StructError
+from typing import Final, TypeAlias
+
+from bastion.errors import ProtocolError
+
+Covering: TypeAlias = Callable[[bytes], bytes | None]
+"""Returns what stands in a cell's place; None stands for NULL. It never raises. A NULL is not given to it."""
+Detector: TypeAlias = Callable[[bytes], bytes]
+"""Returns a cell with what was found in it covered: the very same object where nothing was."""
+
+_DATA_ROW: Final = ord("D")
+_HEAD: Final = Struct(">BIH")
+_LENGTH: Final = Struct(">i")
+_NULL: Final = b"\xff\xff\xff\xff"
+
+
+class Constant:
+    """A covering that is the same for every value, so that it need not be called."""
+
+    def __init__(self, value: bytes | None, *, nulls: bool = False) -> None:
+        self.value = value
+        self.nulls = nulls
+        """Whether NULL is covered as well: it would tell something of what the cell was computed from."""
+
+    def __call__(self, cell: bytes) -> bytes | None:
+        """Return the value."""
+        return self.value
+
+
+def cell(value: bytes | None) -> bytes:
+    """Return a value as a row holds it: behind its length."""
+    return _NULL if value is None else _LENGTH.pack(len(value)) + value
+
+
+def cover_rows(data: bytes, start: int, end: int, coverings: Sequence[Covering | None]) -> bytes:
+    """Return the whole DataRow messages from `start` to `end` with each cell covered that has a covering.
+
+    Raises `ProtocolError` if they are anything else, or have not as many columns as there are coverings.
+    """
+    width = len(coverings)
+    constants: list[bytes | None] = []
+    kept_nulls: list[bool] = []
+    for covering in coverings:
+        constants.append(cell(covering.value) if isinstance(covering, Constant) else None)
+        kept_nulls.append(not (isinstance(covering, Constant) and covering.nulls))
+    plan = list(zip(coverings, constants, kept_nulls, strict=True))
+    unpack_head, unpack_length = _HEAD.unpack_from, _LENGTH.unpack_from
+    pack_head, pack_length = _HEAD.pack, _LENGTH.pack
+    pieces: list[bytes] = []
+    put = pieces.append
+    at = start
+    try:
+        while at < end:
+            tag, length, count = unpack_head(data, at)
+            following = at + 1 + length
+            if tag != _DATA_ROW or count != width or following > end:
+                raise ProtocolError("expected whole rows of as many columns as were described")
+            head = len(pieces)
+            put(b"")
+            kept = here = at + 7
+            grown = 0
+            for covering, constant, keeps_null in plan:
+                size = unpack_length(data, here)[0]
+                begun = here
+                here += 4
+                if size > 0:
+                    here += size
+                elif size < -1:
+                    raise ProtocolError(f"expected the length of a cell, found {size}")
+                if covering is None or (size == -1 and keeps_null):
+                    continue
+                if constant is not None:
+                    covered = constant
+                else:
+                    value = data[begun + 4 : here]
+                    found = covering(value)
+                    if found is value:
+                        continue
+                    covered = _NULL if found is None else pack_length(len(found)) + found
+                if begun > kept:
+                    put(data[kept:begun])
+                put(covered)
+                grown += len(covered) - (here - begun)
+                kept = here
+            # Cells only ever lead on, so this one check says that each of them ended within the row.
+            if here != following:
+                raise ProtocolError("expected the cells of a row to fill it")
+            pieces[head] = pack_head(_DATA_ROW, length + grown, width)
+            if kept < here:
+                put(data[kept:here])
+            at = following
+    except StructError:
+        raise ProtocolError("expected a row to end within what arrived") from None
+    return b"".join(pieces)
+
+
+def find_rows(
+    data: bytes,
+    start: int,
+    end: int,
+    coverings: Sequence[Covering | None],
+    searching: Sequence[Covering | None],
+    suspicious: Callable[[memoryview], bool],
+) -> bytes:
+    """Return the rows as `cover_rows` does, and if the run looks `suspicious` with `searching` for the other cells.
+
+    `searching` holds, by column, what finds and covers within a cell. A covering comes before it.
+    """
+    with memoryview(data) as view, view[start:end] as run:
+        found = suspicious(run)
+    if found:
+        both = [first or second for first, second in zip(coverings, searching, strict=True)]
+        return cover_rows(data, start, end, both)
+    if not any(coverings):
+        return data[start:end]
+    return cover_rows(data, start, end, coverings)
