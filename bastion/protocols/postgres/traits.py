@@ -5,7 +5,7 @@ from typing import Final
 
 from bastion.model.action import Access
 from bastion.protocols.postgres.binding import UNKNOWN
-from bastion.protocols.postgres.sql.reading import EndsTransaction, Executes, Fetches, Reading
+from bastion.protocols.postgres.sql.reading import Executes, Fetches, Reading
 from bastion.protocols.postgres.sql.statements import PLACEHOLDER
 
 _KEPT: Final = 512
@@ -31,8 +31,10 @@ class Traits:
     """Whether it could do anything at all, such as preparing other statements under the same names."""
     by_name: bool
     """Whether all that is unknown about it is what a name stands for, so that nothing ran if the name is not known."""
-    only_ends: bool
-    """Whether all it does is to end a transaction."""
+    stirs: bool
+    """Whether it may run what only a rule vouches for, which can make temporary objects among other things."""
+    indifferent: bool
+    """Whether it is about transactions alone, so that it means the same under any catalog."""
 
 
 class TraitsCache:
@@ -58,12 +60,15 @@ def _found(reading: Reading) -> Traits:
     resources = reading.action.resources
     unknown = [r for r in resources if r.access is Access.UNKNOWN]
     doubts = not resources or any(r.kind != "function" for r in unknown)
+    # SET CONSTRAINTS runs the triggers that were put off.
+    stirs = len(unknown) > 0 or any((r.kind, r.name) == ("setting", "constraints") for r in resources)
     return Traits(
         reading,
-        plain=not reading.effects and not doubts,
+        plain=not reading.effects and not doubts and not stirs,
         runs_names=any(isinstance(e, Executes | Fetches) for e in reading.effects),
         early=bool(unknown) or any(r.kind == "function" and r.access > Access.NONE for r in resources),
         doubts=doubts,
         by_name=reading is UNKNOWN or (reading.statements <= 1 and all(r.kind == PLACEHOLDER for r in unknown)),
-        only_ends=bool(reading.effects) and all(isinstance(e, EndsTransaction) for e in reading.effects),
+        stirs=stirs,
+        indifferent=bool(resources) and all(r.kind == "transaction" for r in resources),
     )

@@ -99,6 +99,8 @@ ADMIN: Final[dict[str, tuple[str, str]]] = {
 
 ADDS: Final = frozenset({"CreateStmt", "CreateSchemaStmt", "IndexStmt", "GrantStmt"})
 """Those that add to the catalog and change nothing that was in it."""
+KEEP_TO_THEIRS: Final = frozenset({"AlterTableStmt", "DropStmt", "RenameStmt"})
+"""Those that change nothing but the relations that they name, where they name relations and do not cascade."""
 KEEPS_CATALOG: Final = frozenset({"AlterSystemStmt", "CommentStmt", "LoadStmt", "CheckPointStmt", "ReindexStmt"})
 """Those of them after which a catalog that was read still holds."""
 

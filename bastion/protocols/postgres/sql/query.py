@@ -184,6 +184,10 @@ class Query(Sources):
         for place in {schema} if schema else self.names.creation_schemas():
             self.effects.add("relation", f"{place}.{name}", "create", access, is_a=kind, columns=[])
 
+    def may_be_temporary(self, name: str) -> bool:
+        """Tell whether the session may have a temporary object of that name."""
+        return bool(self.catalog.temporary_schema) or name in self.created
+
     def settle(self) -> None:
         """Note which functions may run, once everything has been walked."""
         calls = self.calls
