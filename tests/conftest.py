@@ -6,9 +6,9 @@ import hypothesis
 import pytest
 
 from tests.kit.idp import provider, running_provider
-from tests.kit.postgres import database, every_postgres, postgres, postgres18
+from tests.kit.postgres import database, every_postgres, fleet, postgres, postgres18
 
-__all__ = ["database", "every_postgres", "postgres", "postgres18", "provider", "running_provider"]
+__all__ = ["database", "every_postgres", "fleet", "postgres", "postgres18", "provider", "running_provider"]
 
 
 # The same examples in every run, however slow the machine is. BASTION_EXPLORE=1 looks for new ones instead.

@@ -1,18 +1,19 @@
 """Real PostgreSQL servers for tests, each shared by all tests of one pytest process.
 
 `postgres` is the machine's own, with TLS and every way of authentication; `postgres18` is the embedded one, without
-TLS; `every_postgres` is each of them in turn; `database` is an empty database of its own on `postgres`.
+TLS; `every_postgres` is one of each supported version in turn; `database` is an empty database of its own on
+`postgres`.
 
 A machine without a PostgreSQL fails these tests rather than skipping them: `./install.sh test` installs one.
 """
 
 import itertools
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import psycopg
 import pytest
@@ -26,6 +27,7 @@ from bastion.demo.cluster import (
     short_directory,
 )
 from tests.kit.certificates import Authority, Pair
+from tests.kit.versions import MAJORS, installation_of
 
 PASSWORD = "secret"
 """The password of every role of these servers."""
@@ -172,23 +174,39 @@ def running(installation: Installation) -> Iterator[Server]:
     shutil.rmtree(home, ignore_errors=True)
 
 
+Fleet: TypeAlias = Callable[[Installation], Server]
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Server]:
+def fleet() -> Iterator[Fleet]:
+    """Starts a server when it is first asked for; each runs until the last test of this process."""
+    started: dict[Path, Server] = {}
+    with ExitStack() as stack:
+
+        def server(installation: Installation) -> Server:
+            if installation.bin not in started:
+                started[installation.bin] = stack.enter_context(running(installation))
+            return started[installation.bin]
+
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres(fleet: Fleet) -> Server:
     """The machine's PostgreSQL, with TLS."""
-    yield from _served(_machine())
+    return fleet(_machine())
 
 
 @pytest.fixture(scope="session")
-def postgres18() -> Iterator[Server]:
+def postgres18(fleet: Fleet) -> Server:
     """The embedded PostgreSQL."""
-    yield from _served(_embedded())
+    return fleet(_embedded())
 
 
-@pytest.fixture(scope="session", params=["postgres", "postgres18"])
-def every_postgres(request: pytest.FixtureRequest) -> Server:
-    """Each PostgreSQL in turn."""
-    server: Server = request.getfixturevalue(request.param)
-    return server
+@pytest.fixture(scope="session", params=MAJORS)
+def every_postgres(request: pytest.FixtureRequest, fleet: Fleet) -> Server:
+    """A PostgreSQL of each supported version in turn."""
+    return fleet(installation_of(request.param))
 
 
 @pytest.fixture
@@ -211,11 +229,6 @@ def fresh_database(server: Server) -> Iterator[Database]:
         yield Database(server, name)
     finally:
         server.execute(f"drop database {name} with (force)")
-
-
-def _served(installation: Installation) -> Iterator[Server]:
-    with running(installation) as server:
-        yield server
 
 
 def _machine() -> Installation:

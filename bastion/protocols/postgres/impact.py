@@ -19,6 +19,8 @@ _LIMITS: Final = "BEGIN TRANSACTION READ ONLY; SET LOCAL statement_timeout = '3s
 _VERBS: Final = frozenset({"update", "delete"})
 _TEXT: Final = 25
 """The OID of type text: what a parameter that is not used is taken for."""
+_CHANGED: Final = frozenset({"Outer", "Member"})
+"""What EXPLAIN calls the rows that a change is about; until 13 there was one "Member" for each table of a tree."""
 
 
 async def preview(connection: psycopg.AsyncConnection[Any], action: Action) -> Mapping[str, object]:
@@ -82,5 +84,5 @@ def _estimated(plan: Any) -> int:
     node = plan[0]["Plan"]
     below = node.get("Plans", [])
     if node.get("Node Type") == "ModifyTable" and below:
-        return sum(int(child.get("Plan Rows", 0)) for child in below if child.get("Parent Relationship") == "Outer")
+        return sum(int(child.get("Plan Rows", 0)) for child in below if child.get("Parent Relationship") in _CHANGED)
     return int(node.get("Plan Rows", 0))

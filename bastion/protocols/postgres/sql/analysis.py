@@ -138,14 +138,18 @@ class CatalogAnalyst:
         key = (text, paths, types)
         known = self._read.get(key)
         if known is None:
-            known = None if types else self._shapes.reading(text, paths)
+            known = None if types or self._misread(text) else self._shapes.reading(text, paths)
             if known is None:
                 known = self._fresh(text, paths, tuple(oid for oid in types if oid))
             self._read.put(key, known, 512 + 8 * len(text) + 512 * len(known.action.resources))
         return known
 
+    def _misread(self, text: bytes) -> Fault | None:
+        """Return the fault of a text whose numbers the target, older than the grammar, would take for others."""
+        return guard.newer_number(text) if self.catalog.version < 160000 else None
+
     def _fresh(self, text: bytes, paths: frozenset[SearchPath], types: tuple[int, ...]) -> Reading:
-        fault = guard.fault(text)
+        fault = guard.fault(text) or self._misread(text)
         if fault is not None:
             return _unreadable(text, fault)
         try:

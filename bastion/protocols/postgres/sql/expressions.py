@@ -200,7 +200,10 @@ class Expressions(ABC):
     def _type_name(self, body: Node, scope: Scope, stack: list[tuple[str, Any]]) -> None:
         self._known("TypeName", body, nodes.TYPE_FIELDS)
         if "names" in body:
-            self.calls.types.add(qualified(body["names"]))
+            name = qualified(body["names"])
+            if name == ("pg_catalog", "json") and self.catalog.version < 170000:
+                name = ("", "json")  # no word of the grammar until then, so any type of that name
+            self.calls.types.add(name)
         else:
             self.effects.unknown("TypeName")
         push(stack, body.get("typmods"))

@@ -15,6 +15,9 @@ MAX_NESTING = 256
 
 _OPERATORS = re.compile(rb"[-+*/<>=~!@#%^&|`?]{512,}")
 """A run of what operators are made of. Where comments open in it, the scanner reads all of its rest anew at each."""
+_NUMBER = re.compile(rb"[0-9]_[0-9]|0[xXoObB]_?[0-9a-fA-F]")
+"""What may be part of a number as it can be written since 16."""
+_NUMBER_STARTS = frozenset(b"0123456789.")
 _OPENING = frozenset(b"([")
 _CLOSING = frozenset(b")]")
 
@@ -44,6 +47,25 @@ def fault(text: bytes) -> Fault | None:
     if len(text) <= MAX_TOKENS and text.count(b"(") + text.count(b"[") <= MAX_NESTING:
         return None  # cannot exceed either bound, whatever the tokens are
     return _counted(text, decoded)
+
+
+def newer_number(text: bytes) -> Fault | None:
+    """Return the fault that a server before 16 has with the numbers of `text`, which has no other fault, or None.
+
+    To a 14, `1_000` is the number 1 and a name for the column, `0x10` the number 0: it would take the text, but for
+    another one.
+    """
+    if _NUMBER.search(text) is None:
+        return None
+    try:
+        tokens = postgast.scan(text.decode()).tokens
+    except Exception:  # whatever the parser says of it, no number in it was seen to be an old one
+        return Fault("42601", "syntax error")
+    for token in tokens:
+        number = text[token.start : token.end]
+        if number[0] in _NUMBER_STARTS and not frozenset(number).isdisjoint(b"_xXoObB"):
+            return Fault("42601", "trailing junk after numeric literal", len(text[: token.start].decode()) + 1)
+    return None
 
 
 def _counted(text: bytes, decoded: str) -> Fault | None:

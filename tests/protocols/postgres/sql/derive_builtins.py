@@ -1,22 +1,33 @@
-"""Derives the list of harmless built-in functions from the catalogs of real servers.
+"""Derives the list of harmless built-in functions from the catalogs of real servers, one of each supported version.
 
-    python -m tests.protocols.postgres.sql.derive_builtins CONNINFO [CONNINFO …] > bastion/…/sql/builtins.txt
+    python -m tests.protocols.postgres.sql.derive_builtins
+
+starts them all and writes bastion/protocols/postgres/sql/builtins.txt anew. Read the difference line by line before
+you keep it: the rules below go by volatility and name, and a new function may be the first that slips through them.
 
 A function is vouched for when it is immutable or stable, or is on the short list of volatile ones below, and no rule
-below excludes it. Give one server of each major version at hand; a function that any of them knows is judged. The
-list holds for other versions too, because PostgreSQL never gives the OID of a built-in function another meaning; a
-function that no server here knows is not on it, and is therefore not vouched for.
+below excludes it. A function that any version knows is judged; one that none knows is not on the list, and is
+therefore not vouched for.
 
 One line a function: OID, name, argument types (OIDs, comma separated), language, and its C symbol where that is not
-the name; several symbols (it was renamed between versions) are separated by `|`. A server whose function differs in
-any of these, because somebody replaced it, does not have the function vouched for. Bodies of functions in SQL are not
-compared: they are rewritten between versions, and only a superuser can replace them.
+the name; several symbols (it was renamed between versions) are separated by `|`. OIDs are used again between
+versions for functions of other names, so that only all of these together are one function. A server whose function
+differs in any of them, because somebody replaced it, does not have the function vouched for. Bodies of functions in
+SQL are not compared: they are rewritten between versions, and only a superuser can replace them.
 """
 
 import re
-import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 
 import psycopg
+
+import bastion.protocols.postgres.sql
+from tests.kit.postgres import running
+from tests.kit.versions import MAJORS, installation_of
+
+LIST = Path(bastion.protocols.postgres.sql.__file__).with_name("builtins.txt")
 
 EXCLUDED: tuple[tuple[str, str], ...] = (
     (r"(query|table|schema|database|cursor)_to_xml.*", "runs query text, or reads tables that are named by text"),
@@ -104,7 +115,7 @@ def harmless(name: str, volatility: str, returns: str, takes: list[str]) -> bool
     return volatility in {"i", "s"} or bool(_full(VOLATILE).fullmatch(name))
 
 
-def derived(conninfos: list[str]) -> list[str]:
+def derived(conninfos: Sequence[str]) -> list[str]:
     """Return the lines of the list."""
     found: dict[tuple[int, str, str, str], list[str]] = {}
     for conninfo in conninfos:
@@ -119,5 +130,13 @@ def derived(conninfos: list[str]) -> list[str]:
     return ["\t".join((str(k[0]), k[1], k[2], k[3], "|".join(v))).rstrip("\t") for k, v in sorted(found.items())]
 
 
+def write() -> None:
+    """Write the list anew, from a server of each version."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(running(installation_of(major))) for major in MAJORS]
+        lines = derived([server.dsn() for server in servers])
+    LIST.write_text("".join(f"{line}\n" for line in lines))
+
+
 if __name__ == "__main__":
-    sys.stdout.write("\n".join(derived(sys.argv[1:])) + "\n")
+    write()

@@ -259,7 +259,6 @@ def test_a_text_is_read_once(analyst: CatalogAnalyst) -> None:
         ("SELECT * FROM json_table(jsonb '[]', '$' COLUMNS (a int PATH '$')) t", 170000),
         ("SELECT json_object('a': 1)", 160000),
         ("SELECT json_array(1, 2)", 160000),
-        ("SELECT extract(year FROM now())", 130000),
     ],
 )
 def test_new_syntax_is_a_call_of_any_function_to_an_old_server(analyst: CatalogAnalyst, text: str, since: int) -> None:
@@ -267,6 +266,14 @@ def test_new_syntax_is_a_call_of_any_function_to_an_old_server(analyst: CatalogA
         reader = CatalogAnalyst(replace(analyst.catalog, version=version))
         access = read(reader, text).action.access
         assert access is (Access.READ if version >= since else Access.UNKNOWN), version
+
+
+def test_extract_is_read_as_the_function_that_the_server_makes_of_it(analyst: CatalogAnalyst) -> None:
+    assert read(analyst, "SELECT extract(year FROM now())").action.access is Access.READ
+    name = "date_part" if analyst.catalog.version < 140000 else "extract"
+    functions = {**analyst.catalog.functions, name: ()}
+    without = CatalogAnalyst(replace(analyst.catalog, functions=functions))
+    assert read(without, "SELECT extract(year FROM now())").action.access is Access.UNKNOWN
 
 
 def test_threads_that_read_at_once_read_the_same(analyst: CatalogAnalyst) -> None:
