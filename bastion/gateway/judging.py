@@ -24,7 +24,8 @@ class Judgement:
     form: Action
     """Kept so that its identity, by which the judgement is found again, cannot be given to another object."""
     verdict: Verdict
-    access: Access
+    syncs: bool
+    """Whether its entry has to be on the disk before it may leave: it can change something."""
     record: bytes
 
 
@@ -55,7 +56,7 @@ class Judging:
         if kept is not None:
             return kept
         verdict = self._judge.evaluate(action)
-        judgement = Judgement(form, verdict, action.access, records.judged_form(action, verdict))
+        judgement = Judgement(form, verdict, action.access > Access.READ, records.judged_form(action, verdict))
         if not self._judge.uses_arguments and len(form.text) <= _LONG:
             self._kept[id(form)] = judgement
             if len(self._kept) > _KEPT:

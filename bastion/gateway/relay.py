@@ -16,7 +16,7 @@ from bastion.gateway.bugs import bug
 from bastion.gateway.desk import Desk
 from bastion.gateway.hub import Hub
 from bastion.gateway.judging import Judging
-from bastion.model.action import Access, Action
+from bastion.model.action import Action
 from bastion.model.approval import Approval
 from bastion.model.session import Session
 from bastion.model.verdict import Allow, Deny, Hold, Ruling
@@ -62,6 +62,7 @@ class Conversation:
         desk: Desk,
     ) -> None:
         self.session = session
+        self._name = session.id
         self.needs_sync = False
         self.syncing = False
         self._loop = asyncio.get_running_loop()
@@ -96,10 +97,9 @@ class Conversation:
         if self._reason:
             return
         port = self._client if side is Side.CLIENT else self._target
-        received = self._interceptor.received
         try:
             for message in port.codec.decode(data):
-                self._carry(received(side, message))
+                self._carry(self._interceptor.received(side, message))
                 if self._reason:
                     return
         except BastionError as error:
@@ -117,8 +117,9 @@ class Conversation:
 
     def deliver(self) -> None:
         """Write everything that is owed to both transports."""
-        self._target.deliver()
-        self._client.deliver()
+        for port in (self._target, self._client):
+            if port.owed or port.parting:
+                port.deliver()
 
     def stall(self) -> None:
         """Stop reading while a sync is under way, if much is owed already."""
@@ -164,9 +165,9 @@ class Conversation:
         if isinstance(detail, bytes):
             if effect.kind != "output":
                 raise AssertionError("only output is noted as bytes")
-            self._recorder.append_output(self.session.id, detail)
+            self._recorder.append_output(self._name, detail)
         else:
-            self._recorder.append_observed(self.session.id, effect.kind, records.noted(detail))
+            self._recorder.append_observed(self._name, effect.kind, records.noted(detail))
 
     def _send(self, effect: Send[Any]) -> None:
         port = self._client if effect.to is Side.CLIENT else self._target
@@ -180,14 +181,13 @@ class Conversation:
     def _judge(self, effect: Judge) -> None:
         action, ticket = effect.action, effect.ticket
         judgement = self._judging.judge(action)
-        self._recorder.append(self.session.id, "judged", records.judged(judgement.record, ticket, action))
+        self._recorder.append(self._name, "judged", records.judged(judgement.record, ticket, action))
         match judgement.verdict:
             case Allow() as allowed:
-                if judgement.access > Access.READ:
+                if judgement.syncs:
                     self._require_sync()
                 else:
-                    # Committed while the target is at work, so that its answer finds the entry there.
-                    self._hub.owe(self)
+                    self._hub.owe(self)  # committed at the end of this turn, and only then sent
                 self._carry(self._interceptor.ruled(ticket, allowed))
             case Deny() as denied:
                 self._recorder.count_denied(self.session.id)

@@ -104,8 +104,11 @@ Effect: TypeAlias = Send[M] | Judge | Withdraw | Note | Ask | Hangup
 class Codec(Protocol[M]):
     """Bytes to messages and back, for one side of one conversation."""
 
-    def decode(self, data: bytes) -> Iterator[M]:
-        """Yield each message that `data` completes and keep the rest; raise `ProtocolError` on anything else."""
+    def decode(self, data: bytes) -> Iterable[M]:
+        """Return the messages that `data` completes and keep the rest.
+
+        Raises `ProtocolError` on anything else, then or behind the last message that was whole.
+        """
         ...
 
     def encode(self, message: M) -> bytes:

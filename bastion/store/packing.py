@@ -17,6 +17,8 @@ _WORTH_PACKING = 2048
 _LEVEL = 1
 _UNPACKED_AT_MOST = 256 * 1024 * 1024
 
+_AS_IT_IS = bytes((PLAIN,))
+
 _compressor = zstandard.ZstdCompressor(level=_LEVEL)
 
 
@@ -67,6 +69,8 @@ def entries(body: bytes) -> Iterator[Entry]:
 
 def packed_output(data: bytes) -> bytes:
     """Return bytes of output as an entry holds them."""
+    if len(data) < _WORTH_PACKING:
+        return _AS_IT_IS + data
     packing, small = packed(data)
     return bytes((packing,)) + small
 

@@ -48,6 +48,7 @@ _CHECKPOINT_SECONDS = 60.0
 _CHECKPOINT_AFTER_END = 1.0
 _PAGES = 2 * 4096
 """About what a commit adds to the write-ahead log beside its bodies."""
+_INSERT = "insert into chunks (id, session, first, count, packing, body, links) values (?, ?, ?, ?, ?, ?, ?)"
 _T = TypeVar("_T")
 
 
@@ -64,6 +65,7 @@ class Recorder:
     ) -> None:
         self._directory = directory
         self._connection = connection
+        self._cursor = connection.cursor()
         self._lock = lock
         self._now = now
         self._on_failure = on_failure
@@ -75,7 +77,7 @@ class Recorder:
         self._shown: dict[str, Chain] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._urgent = False
-        self._changed: dict[str, tuple[int, str]] = {}
+        self._changed: dict[str, Chain] = {}
         self._signer = Signer(directory)
         self._signer.check(self._last_checkpoint())
         self._copier = Copier(directory / STORE, directory / f"{STORE}-wal", self._report)
@@ -155,7 +157,9 @@ class Recorder:
         if self._failed is not None:
             raise self._failed
         self._urgent = True
-        return self._append(session, kind, data)
+        chain = self._chains[session]
+        self._dirtied(session, chain, chain.append(self._now(), kind, data))
+        return chain.seq
 
     def append_observed(self, session: str, kind: str, data: bytes) -> None:
         """Append what was seen to happen; like output it is committed with the next entry, or within 50 ms.
@@ -164,7 +168,8 @@ class Recorder:
         """
         if self._failed is not None:
             raise self._failed
-        self._append(session, kind, data)
+        chain = self._chains[session]
+        self._dirtied(session, chain, chain.append(self._now(), kind, data))
         if self._timer is None:
             self._timer = self._loop.call_later(_OUTPUT_SECONDS, self._output_due)
 
@@ -301,7 +306,8 @@ class Recorder:
         if not self._changed:
             return
         changed, self._changed = self._changed, {}
-        heads = {session: [seq, link] for session, (seq, link) in changed.items()}
+        # Everything is committed by now, so where a chain stands is where it stands in the store.
+        heads = {session: [chain.seq, chain.link.hex()] for session, chain in changed.items()}
 
         def write() -> None:
             at = self._now()
@@ -331,15 +337,6 @@ class Recorder:
         os.close(self._lock)
 
     # Inside.
-
-    def _append(self, session: str, kind: str, data: bytes) -> int:
-        chain = self._chains[session]
-        at = self._now()
-        size = chain.append_shown(at) if chain.shown else 0
-        size += chain.append(at, kind, data)
-        seq = chain.seq
-        self._dirtied(session, chain, size)
-        return seq
 
     def _dirtied(self, session: str, chain: Chain, size: int) -> None:
         self._dirty[session] = chain
@@ -375,30 +372,30 @@ class Recorder:
             raise self._failed
         self._urgent = False
         dirty, self._dirty, self._dirty_size = self._dirty, {}, 0
-        rows = []
-        size = 0
+        rows: list[tuple[Any, ...]] = []
+        size = _PAGES
         for session, chain in dirty.items():
             chunk = chain.take()
             self._last_chunk += 1
             self._spans.add(session, chunk.first, self._last_chunk)
             rows.append((self._last_chunk, session, chunk.first, chunk.count, chunk.packing, chunk.body, chunk.links))
-            size += len(chunk.body) + _PAGES
-            self._changed[session] = (chain.seq, chain.link.hex())
+            size += len(chunk.body)
+            self._changed[session] = chain
         self._guarded(lambda: self._insert(rows))
         if self._spans.size >= WORTH_WRITING:
             self._write_spans()
         self._copier.appended(size)
 
     def _insert(self, rows: list[tuple[Any, ...]]) -> None:
-        statement = "insert into chunks (id, session, first, count, packing, body, links) values (?, ?, ?, ?, ?, ?, ?)"
-        if len(rows) == 1 and not self._connection.in_transaction:
-            self._connection.execute(statement, rows[0])
+        cursor, in_transaction = self._cursor, self._connection.in_transaction
+        if len(rows) == 1 and not in_transaction:
+            cursor.execute(_INSERT, rows[0])
             return
-        if not self._connection.in_transaction:
-            self._connection.execute("begin immediate")
+        if not in_transaction:
+            cursor.execute("begin immediate")
         if rows:
-            self._connection.executemany(statement, rows)
-        self._connection.execute("commit")
+            cursor.executemany(_INSERT, rows)
+        cursor.execute("commit")
 
     def _write_spans(self) -> None:
         rows = self._spans.take()

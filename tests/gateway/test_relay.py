@@ -10,7 +10,7 @@ from bastion.gateway.desk import Desk
 from bastion.gateway.hub import Hub
 from bastion.gateway.judging import Judgement, Judging
 from bastion.gateway.relay import Conversation
-from bastion.model.action import Action
+from bastion.model.action import Access, Action
 from bastion.model.verdict import Deny
 from bastion.protocols.contract import End, Side
 from tests.kit import nouns, toy
@@ -28,7 +28,7 @@ class Judges:
 
     def judge(self, action: Action) -> Judgement:
         verdict = Deny("new-rule", "not any more") if self.denies else toy.verdict(action)
-        return Judgement(action, verdict, action.access, b"{}")
+        return Judgement(action, verdict, action.access > Access.READ, b"{}")
 
 
 @dataclass

@@ -5,7 +5,7 @@ together is yielded together: one `Frames` for each read, in which a run of rows
 and integers, which a compiler such as mypyc takes as they are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from bastion.errors import LimitExceeded, ProtocolError, UnreadableStream
@@ -70,32 +70,26 @@ class Codec:
         self._held = 0
         self._wanted = 0
 
-    def decode(self, data: bytes) -> Iterator[Frames]:
-        """Yield the messages that `data` completes, together; keep the rest. Raises `ProtocolError`."""
+    def decode(self, data: bytes) -> Iterable[Frames]:
+        """Return the messages that `data` completes, together; keep the rest. Raises `ProtocolError`."""
         if self._held:
             self._rest.append(data)
             self._held += len(data)
             if self._held < self._wanted:
-                return
+                return ()
             data = b"".join(self._rest)
             self._rest.clear()
             self._held = 0
         marks: list[Mark] = []
         try:
             end = self._scan(data, marks)
-        except ProtocolError:
-            # What came before the flaw is as good as if it had come in a read of its own.
-            if marks:
-                yield Frames(data[: marks[-1][2]], marks)
-            raise
-        if end == len(data):
-            if marks:
-                yield Frames(data, marks)
-            return
-        self._rest.append(data[end:])
-        self._held = len(data) - end
-        if marks:
-            yield Frames(data[:end], marks)
+        except ProtocolError as flaw:
+            return _before(flaw, data, marks)
+        if end != len(data):
+            self._rest.append(data[end:])
+            self._held = len(data) - end
+            data = data[:end]
+        return (Frames(data, marks),) if marks else ()
 
     def encode(self, message: Frames) -> bytes:
         """Return the bytes of `message`."""
@@ -141,6 +135,13 @@ def client_codec(limit: int = MESSAGE_LIMIT) -> Codec:
 def target_codec(limit: int = MESSAGE_LIMIT) -> Codec:
     """Return a codec for what a target sends."""
     return Codec(TARGET_TYPES, frozenset({m.DATA_ROW, m.COPY_DATA}), limit)
+
+
+def _before(flaw: ProtocolError, data: bytes, marks: list[Mark]) -> Iterator[Frames]:
+    """Yield what came before a flaw, which is as good as if it had come in a read of its own; then raise the flaw."""
+    if marks:
+        yield Frames(data[: marks[-1][2]], marks)
+    raise flaw
 
 
 def _shown(tag: int) -> str:
