@@ -76,7 +76,7 @@ def _cloud_keys(text: bytes) -> Iterator[Span]:
             at = end
     for pattern in _NAMED_SECRET:
         at = 0
-        while (hit := search(pattern, text, at, 1)) is not None:
+        while (hit := search(pattern, text, at, group=1)) is not None:
             yield hit
             at = hit[1]
 
@@ -96,16 +96,20 @@ _AGE_KEY: Final = built_in(rb"AGE-SECRET-KEY-1[A-Z0-9]*")
 
 
 def _private_keys(text: bytes) -> Iterator[Span]:
-    at = 0
+    at, border = 0, -1
     while (hit := search(_KEY_BEGINS, text, at)) is not None:
         start, at = hit
-        if text[start] == 65:
-            end = search(_AGE_KEY, text, start)
-        elif text[start] == 80:
-            end = None
-        else:
-            end = search(_KEY_ENDS, text, at)
-        at = end[1] if end is not None else len(text)
+        if start > border:
+            border = text.find(b"\0", start)
+            border = len(text) if border < 0 else border
+        match text[start : start + 1]:
+            case b"A":
+                end = search(_AGE_KEY, text, start, end=border)
+            case b"P":
+                end = None
+            case _:
+                end = search(_KEY_ENDS, text, at, end=border)
+        at = border if end is None else end[1]
         yield start, at
 
 
@@ -124,7 +128,7 @@ _CERTAIN_BEARER: Final = 24
 
 def _bearers(text: bytes) -> Iterator[Span]:
     at = 0
-    while (hit := search(_BEARER, text, at, 1)) is not None:
+    while (hit := search(_BEARER, text, at, group=1)) is not None:
         start, end = hit
         # "Bearer certificates" are none: a word has no digit.
         if end - start >= _CERTAIN_BEARER or any(48 <= character <= 57 for character in text[start:end]):
@@ -141,9 +145,9 @@ BEARER_TOKEN: Final = Kind(
 )
 
 
-_USER: Final = built_in(rb"""://[^\s:/?#@"'<>\[]*:""")
-_STOP: Final = built_in(rb"""[\s"'<>]|$""")
-_PATH: Final = built_in(rb"""[\s"'<>/?#]|$""")
+_USER: Final = built_in(rb"""://[^\s\x00:/?#@"'<>\[]*:""")
+_STOP: Final = built_in(rb"""[\s\x00"'<>]|$""")
+_PATH: Final = built_in(rb"""[\s\x00"'<>/?#]|$""")
 
 
 def _url_passwords(text: bytes) -> Iterator[Span]:
@@ -172,7 +176,7 @@ def _before(pattern: Any, text: bytes, at: int) -> int:
 
 
 URL_PASSWORD: Final = Kind(
-    "the password in an address such as `postgres://user:password@host`",
+    "the password in an address such as `https://user:password@host`",
     rb"""://[^\s:/?#@"'<>\[]*:[^\s"'<>]+@""",
     _url_passwords,
 )

@@ -2,7 +2,8 @@
 
 A *hint* is an expression without regard to neighbours that matches whenever the search could find something, and
 sometimes when it could not. A *search* takes one cell and yields where something begins and ends, in order and without
-overlaps. Each search reads any stretch of text a bounded number of times, whatever the text.
+overlaps; a NUL ends a text, so that many can be searched as one. Each search reads any stretch of text a bounded
+number of times, whatever the text.
 
 What is not looked for, on purpose: digits outside ASCII (full-width, Arabic), values that were split, spelled,
 reversed or encoded. Detectors are for text that nobody declared, not against somebody who hides a value.

@@ -7,53 +7,47 @@ from bastion.masking import checks
 from bastion.masking.kind import Kind, is_alphanumeric, is_digit, is_within_more
 from bastion.masking.patterns import Span, built_in, search
 
-_DIGITS: Final = built_in(rb"[0-9](?:[ -]?[0-9]){12,}")
-_GROUPS: Final = frozenset(
-    {(4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 4, 4, 4, 2), (4, 6, 5), (4, 6, 4), (4, 4, 5), (6, 13), (8, 8)}
+_CARD: Final = built_in(
+    rb"[2-9][0-9]{12,}"
+    rb"|[2-9][0-9]{3}[ -]"
+    rb"(?:[0-9]{4}[ -][0-9]{4}[ -][0-9]{4}(?:[ -][0-9]{2,3})?|[0-9]{4}[ -][0-9]{5}|[0-9]{6}[ -][0-9]{4,5})"
+    rb"|[2-9][0-9]{5}[ -][0-9]{13}|[2-9][0-9]{7}[ -][0-9]{8}"
 )
-"""How issuers part the digits of their cards."""
-_MOST_GROUPS: Final = 5
+"""All digits together, or in the groups in which issuers part them."""
+_SIXTEEN_IN_GROUPS: Final = 19
+_LONGEST_CARD: Final = 19
 
 
 def _cards(text: bytes) -> Iterator[Span]:
     at = 0
-    while (hit := search(_DIGITS, text, at)) is not None:
-        start, at = hit
-        before = is_alphanumeric(text, start - 1) or (text[start - 1 : start] == b"." and is_digit(text, start - 2))
-        behind = is_alphanumeric(text, at) or (text[at : at + 1] == b"." and is_digit(text, at + 1))
-        groups = _groups(text, start, at)
-        yield from _cards_among(text, groups[before : len(groups) - behind])
+    while (hit := search(_CARD, text, at)) is not None:
+        start, end = hit
+        if text[start:end].isdigit():
+            found = end if end - start <= _LONGEST_CARD and _is_card(text, start, end) else None
+            at = end
+        else:
+            # What follows the sixteenth digit can also be another number, such as the one on the back.
+            ends = (end, start + _SIXTEEN_IN_GROUPS) if end - start > _SIXTEEN_IN_GROUPS else (end,)
+            found = next((stop for stop in ends if _is_card(text, start, stop)), None)
+            at = found or start + 1
+        if found is not None:
+            yield start, found
 
 
-def _groups(text: bytes, start: int, end: int) -> list[Span]:
-    groups = []
-    for group in text[start:end].replace(b"-", b" ").split(b" "):
-        groups.append((start, start + len(group)))
-        start += len(group) + 1
-    return groups
-
-
-def _cards_among(text: bytes, groups: list[Span]) -> Iterator[Span]:
-    """Yield the cards in a run of groups of digits, trying more groups together before fewer."""
-    first = 0
-    while first < len(groups):
-        for last in range(min(first + _MOST_GROUPS, len(groups)), first, -1):
-            start, end = groups[first][0], groups[last - 1][1]
-            sizes = tuple(stop - begin for begin, stop in groups[first:last])
-            # A single group of 19 digits at most; between several, the separator is always the same.
-            written = len(sizes) == 1 and 13 <= sizes[0] <= 19
-            if sizes in _GROUPS:
-                written = len({text[stop] for _, stop in groups[first : last - 1]}) == 1
-            if written and checks.is_card(text[start:end].translate(None, b" -")):
-                yield start, end
-                first = last - 1
-                break
-        first += 1
+def _is_card(text: bytes, start: int, end: int) -> bool:
+    if is_alphanumeric(text, start - 1) or is_alphanumeric(text, end):
+        return False
+    if (text[start - 1 : start] == b"." and is_digit(text, start - 2)) or (
+        text[end : end + 1] == b"." and is_digit(text, end + 1)
+    ):
+        return False
+    return checks.is_card(text[start:end].translate(None, b" -"))
 
 
 PAYMENT_CARD: Final = Kind(
     "numbers of payment cards, whole or in groups, whose issuer, length and check digit fit",
-    rb"[0-9](?:[ -]?[0-9]){12}",
+    rb"[2-9][0-9]{12}|[2-9][0-9]{3}[ -](?:[0-9]{4}[ -][0-9]{4}|[0-9]{6}[ -][0-9]{4})"
+    rb"|[2-9][0-9]{5}[ -][0-9]{13}|[2-9][0-9]{7}[ -][0-9]{8}",
     _cards,
 )
 

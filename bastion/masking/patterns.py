@@ -4,7 +4,7 @@ Refuses what would make an expression of a policy unsafe to run over what target
 all, that is too large, or that takes characters apart.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import re2
@@ -30,9 +30,9 @@ def custom(pattern: str) -> Any:
     return re2.compile(pattern, _options(re2.Options.Encoding.UTF8))
 
 
-def search(pattern: Any, text: bytes, at: int, group: int = 0) -> Span | None:
+def search(pattern: Any, text: bytes, at: int, *, group: int = 0, end: int | None = None) -> Span | None:
     """Return where the first match at or behind `at` is; what stands before `at` still counts as its neighbour."""
-    match = pattern.search(text, at)
+    match = pattern.search(text, at, end)
     return match.span(group) if match is not None else None
 
 
@@ -54,16 +54,13 @@ class Hints:
             self._set.Compile()
         except re2.error as error:
             raise ValueError("the patterns are too large to be searched for together") from error
-        if sentinel not in (self._set.Match(_SENTINEL) or ()):
-            raise ValueError("the patterns are too large to be searched for together")
-        self._sentinel = sentinel
+        self.within: Callable[[bytes | memoryview], list[int] | None] = self._set.Match
+        """Returns which of the expressions match, by their places, or None where none does.
 
-    def within(self, text: bytes | memoryview) -> list[int] | None:
-        """Return which of the expressions match, by their places, or None where none does."""
-        found: list[int] | None = self._set.Match(text)
-        if found is not None and self._sentinel in found:
-            found = [place for place in found if place != self._sentinel]
-        return found
+        One place more than there are expressions stands for the text by which the set was tried out.
+        """
+        if sentinel not in (self.within(_SENTINEL) or ()):
+            raise ValueError("the patterns are too large to be searched for together")
 
 
 def check_pattern(text: str) -> str:
