@@ -45,7 +45,7 @@ LONGER = {
 
 PURE = ("model", "masking", "policy")
 PURE_IN_PROTOCOLS = re.compile(
-    r"protocols\.\w+\.(codec|interceptor|clause|options|transcript|messages|sql\.(?!loading).*)"
+    r"protocols\.\w+\.(codec|interceptor|clause|options|transcript|messages|covering\..*|sql\.(?!loading).*)"
 )
 """What reads and judges. `sql.loading` asks a target for its catalog, so it is no part of that."""
 WORLD = {"asyncio", "http", "httpx2", "os", "psycopg", "random", "secrets", "socket", "ssl", "subprocess", "time"}

@@ -142,6 +142,8 @@ class _Grammar(ABC):
     """A pattern of a field that may have been cut short at the end of the data."""
     delimiter: bytes
     null: bytes
+    ambiguous = False
+    """Whether NULL is written as a value could be: it may be somebody's guess at one, so it is covered likewise."""
 
     @abstractmethod
     def value(self, field: bytes) -> bytes:
@@ -160,7 +162,9 @@ class _Text(_Grammar):
         ends = rb"(?=[\n" + delimiter + rb"])"
         escape = rb"\\[bfnrtv\\" + delimiter + rb"]"
         plain = rb"[^\\\r\n" + delimiter + rb"]*+"
-        self.field = rb"(?:" + re.escape(self.null) + ends + rb"|" + plain + rb"(?:" + escape + plain + rb")*+)"
+        value = plain + rb"(?:" + escape + plain + rb")*+"
+        self.ambiguous = bool(re.fullmatch(value, self.null))
+        self.field = rb"(?:" + re.escape(self.null) + ends + rb"|" + value + rb")"
         # What is wrong with it shows when its newline has come.
         self.partial = rb"[^\n]*+"
         self._escape = re.compile(rb"\\(.)", re.DOTALL)
@@ -217,7 +221,7 @@ class _Lines(Copied):
                 fields.append(grammar.field)
                 continue
             constant = self._field(covering.value) if isinstance(covering, Constant) else None
-            nulls = isinstance(covering, Constant) and covering.nulls
+            nulls = grammar.ambiguous or (isinstance(covering, Constant) and covering.nulls)
             fields.append(b"(" + grammar.field + b")")
             self._covered.append((len(self._covered) + 1, covering, constant, nulls))
         delimiter = re.escape(grammar.delimiter)
@@ -316,8 +320,10 @@ class _Binary(Copied):
             (size,) = _LENGTH.unpack_from(data, at)
             begun = at
             at += 4
-            if size < -1 or size > self._limit:
+            if size < -1:
                 raise ProtocolError(f"expected the length of a field, found {size}")
+            if size > self._limit:
+                raise LimitExceeded(f"a field of {size} bytes is more than the {self._limit} that we hold")
             at += max(size, 0)
             if at > size_of_data:
                 self._wanted = at - start
