@@ -1,29 +1,33 @@
 """Reads SQL text for one database and role: what it does, and what it does to the session."""
 
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
 from bastion.model.action import Access, Action, Resource
-from bastion.protocols.postgres.sql import definers, guard, secrets
-from bastion.protocols.postgres.sql.catalog import Catalog
+from bastion.protocols.postgres.sql import definers, guard, secrets, showing
+from bastion.protocols.postgres.sql.catalog import Catalog, Type
+from bastion.protocols.postgres.sql.composing import PROTOCOL, Composer, composed, distinct, worst_verb
 from bastion.protocols.postgres.sql.definitions import CatalogDefinitions
 from bastion.protocols.postgres.sql.guard import Fault
+from bastion.protocols.postgres.sql.lineage.tracing import Lineage
+from bastion.protocols.postgres.sql.lineage.watching import Watch, Watched
 from bastion.protocols.postgres.sql.parser import Node, NotParsed, Parser
 from bastion.protocols.postgres.sql.query import Query
 from bastion.protocols.postgres.sql.reading import (
     ChangesCatalog,
-    Closes,
-    Deallocates,
     Declares,
-    DiscardsAll,
     EndsTransaction,
     Executes,
     Fetches,
+    Origin,
+    Outputs,
     Prepares,
     Reading,
+    RollsBack,
     SearchPath,
     SessionEffect,
     SetsPath,
@@ -31,21 +35,18 @@ from bastion.protocols.postgres.sql.reading import (
 from bastion.protocols.postgres.sql.scope import Budget, Scope, TooComplex
 from bastion.protocols.postgres.sql.selectivity import is_exact
 from bastion.protocols.postgres.sql.shapes import Shapes
-from bastion.protocols.postgres.sql.statements import PLACEHOLDER, Statements
+from bastion.protocols.postgres.sql.statements import Statements
 from bastion.protocols.postgres.sql.trees import qualified
 from bastion.protocols.postgres.sql.writes import DataChange
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-_PROTOCOL: Final = "postgres"
 _CACHE_BYTES: Final = 16 * 1024 * 1024
 _HOLDABLE: Final = 0x20
 """`CURSOR_OPT_HOLD` of PostgreSQL's `nodes/parsenodes.h`."""
 _MOST_PATHS: Final = 64
 """Search paths that names in one text may be looked up under."""
-_MAX_PLACEHOLDERS: Final = 32
-"""Statements run by name that one text may lead to, one through another."""
 
 _INDIFFERENT: Final = frozenset({"TransactionStmt", "VariableSetStmt", "VariableShowStmt", "ListenStmt", "NotifyStmt"})
 """Statements whose meaning does not depend on the catalog."""
@@ -54,6 +55,8 @@ _VERBS: Final = {"ExplainStmt": "explain", "CopyStmt": "copy"}
 
 _SHORT: Final = 32 * 1024
 """Longer texts have a parser of their own, so that nobody waits behind them."""
+
+_NOTHING: Final[frozenset[Origin]] = frozenset()
 
 _parser = Parser()
 _patient_parser = Parser()
@@ -103,15 +106,32 @@ class CatalogAnalyst:
         parser: Parser | None = None,
         changes: Changes | None = None,
         as_of: int = 0,
+        private: bool = False,
+        watched: Watched = MappingProxyType({}),
+        patterns: frozenset[str] = frozenset(),
     ) -> None:
-        """`as_of` is how many of the `changes` had been counted before the catalog was read."""
+        """`as_of` is how many of the `changes` had been counted before the catalog was read.
+
+        A `private` one reads for the one session whose own view of the catalog it has. What becomes of `watched`
+        columns is traced, and among the facts; `patterns` are what they were found by.
+        """
         self.catalog = catalog
+        self.patterns = patterns
+        self._watch = Watch(catalog, watched)
+        self._watched_at: dict[tuple[int, int], frozenset[Origin]] = {
+            (oid, catalog.relations_by_oid[oid].numbers[column.name]): column.value.origins
+            for oid in watched
+            for column in self._watch.columns(catalog.relations_by_oid[oid])
+            if column.value.origins
+        }
+        self._private = private
         self._changes = changes or Changes()
         self._as_of = as_of
         self._old = False
         self._parser = parser or _parser
         self._patient = parser or _patient_parser
         self._definitions = CatalogDefinitions(catalog, self._parser)
+        self._lineage = Lineage(catalog, watched, self._definitions, self._parser) if watched else None
         self._read: _Cache[tuple[bytes, frozenset[SearchPath], tuple[int, ...]], Reading] = _Cache(cache_bytes)
         self._shapes = Shapes(lambda text, paths: self._fresh(text, paths, ()))
         self._composed: _Cache[tuple[int, ...], tuple[Reading, tuple[Reading, ...]]] = _Cache(cache_bytes // 4)
@@ -120,6 +140,31 @@ class CatalogAnalyst:
     def outdated(self) -> bool:
         """Whether a session of this gateway has changed the catalog since it was read, or anybody else may have."""
         return self._old or self._changes.count != self._as_of
+
+    @property
+    def changes(self) -> Changes:
+        """What counts the changes of its database."""
+        return self._changes
+
+    @property
+    def count(self) -> int:
+        """How many changes of the catalog by sessions of this gateway have been counted so far."""
+        return self._changes.count
+
+    @property
+    def types(self) -> Mapping[int, Type]:
+        """The database's types, by OID."""
+        return self.catalog.types_by_oid
+
+    def watched_at(self, relation: int, number: int) -> frozenset[Origin]:
+        """Return what a column is an origin of, by its table's OID and its number there."""
+        return self._watched_at.get((relation, number), _NOTHING)
+
+    def type_of(self, origin: Origin) -> int:
+        """Return the OID of a column's type, or 0 where that is not known."""
+        schema, _, name = origin[0].partition(".")
+        relation = self.catalog.relations.get((schema, name))
+        return relation.columns.get(origin[1], 0) if relation is not None else 0
 
     def grow_old(self) -> None:
         """Have every session that goes by this catalog read it anew before its next statement."""
@@ -168,30 +213,34 @@ class CatalogAnalyst:
     ) -> Reading:
         resources: list[Resource] = []
         effects: list[SessionEffect] = []
+        outputs: list[Outputs] = []
         spans: list[tuple[int, int]] = []
         created: set[str] = set()
         budget = Budget()
         changed = False
-        for raw in raws:
+        for number, raw in enumerate(raws):
             node = raw["stmt"]
             ((kind, body),) = node.items()
             if secrets.carries_secret(kind, body):
                 start = raw.get("stmt_location", 0)
                 spans.append((start, start + raw["stmt_len"] if "stmt_len" in raw else len(text)))
-            found, session = self._statement(text, node, paths, created, budget, types)
+            found, session, shown = self._statement(
+                text, node, paths, created, budget, types, shifted=changed, effect=len(effects)
+            )
             resources += found
+            outputs += [replace(output, statement=number) for output in shown]
             if changed and kind not in _INDIFFERENT and kind not in definers.ADMIN:
                 # What the names in it mean by then, the catalog that was read does not say.
                 resources.append(Resource("construct", "statement after a change of the catalog", "unknown"))
-            changed = changed or any(isinstance(e, ChangesCatalog) and not e.adds for e in session)
+            changed = changed or any(map(self._shifts, session))
             effects += session
             paths |= {effect.path for effect in session if isinstance(effect, SetsPath)}
             if len(paths) > _MOST_PATHS:
                 raise TooComplex
         if not raws:
             resources.append(Resource("statement", "", "nothing", Access.NONE))
-        action = _action(text, _distinct(resources), spans)
-        return Reading(action, tuple(effects), statements=len(raws))
+        action = _action(text, distinct(resources), spans)
+        return Reading(action, tuple(effects), statements=len(raws), outputs=showing.worth_covering(outputs))
 
     def _statement(
         self,
@@ -202,18 +251,24 @@ class CatalogAnalyst:
         budget: Budget,
         types: tuple[int, ...] = (),
         arguments: Sequence[Node] = (),
-    ) -> tuple[list[Resource], list[SessionEffect]]:
-        """Return what one statement does, and what it does to the session."""
+        *,
+        shifted: bool = False,
+        effect: int = 0,
+    ) -> tuple[list[Resource], list[SessionEffect], list[Outputs]]:
+        """Return what one statement does, what it does to the session, and what it returns.
+
+        The first of its effects on the session is the one number `effect` of the text.
+        """
         ((kind, body),) = node.items()
         if kind == "PrepareStmt":
             inner = self._held(text, body["query"], paths, created, budget, body.get("argtypes", []))
-            return [Resource("session", "", "prepare", Access.NONE)], [Prepares(body["name"], inner)]
+            return [Resource("session", "", "prepare", Access.NONE)], [Prepares(body["name"], inner)], []
         if kind == "DeclareCursorStmt":
             inner = self._held(text, body["query"], paths, created, budget)
             holdable = bool(body.get("options", 0) & _HOLDABLE)
-            return list(inner.action.resources), [Declares(body["portalname"], inner, holdable)]
+            return list(inner.action.resources), [Declares(body["portalname"], inner, holdable)], []
         query = Query(self.catalog, paths, self._definitions)
-        query.created, query.budget = created, budget
+        query.created, query.budget, query.shifted = created, budget, shifted
         for oid in types:
             query.calls.occurs(oid)
             query.calls.type_oids.add(oid)
@@ -230,7 +285,16 @@ class CatalogAnalyst:
         resources = list(query.effects.resources())
         if not resources:  # it touches nothing that has a name, such as SELECT 1
             resources.append(Resource("statement", "", _VERBS.get(kind, "select"), Access.READ))
-        return resources, statements.session
+        if self._lineage is None:
+            return resources, statements.session, []
+        resources, shown = self._lineage.trace(node, paths, resources, effect)
+        return resources, statements.session, [shown] if shown is not None else []
+
+    def _shifts(self, effect: SessionEffect) -> bool:
+        """Tell whether names may stand for something else after it than the catalog that was read says."""
+        if isinstance(effect, EndsTransaction | RollsBack):
+            return self._private
+        return isinstance(effect, ChangesCatalog) and not effect.adds
 
     def _held(
         self,
@@ -242,8 +306,9 @@ class CatalogAnalyst:
         arguments: Sequence[Node] = (),
     ) -> Reading:
         """Return the reading of a statement that another one prepares, for arguments of these types, or declares."""
-        resources, session = self._statement(text, node, paths, created, budget, arguments=arguments)
-        return Reading(_action(text, _distinct(resources), []), tuple(session))
+        resources, session, shown = self._statement(text, node, paths, created, budget, arguments=arguments)
+        outputs = showing.worth_covering(shown)
+        return Reading(_action(text, distinct(resources), []), tuple(session), outputs=outputs)
 
     def compose(self, reading: Reading, prepared: Mapping[str, Reading], portals: Mapping[str, Reading]) -> Reading:
         """Return `reading` with the effects of every statement and portal that it runs by name.
@@ -252,81 +317,18 @@ class CatalogAnalyst:
         """
         if not any(isinstance(effect, Executes | Fetches) for effect in reading.effects):
             return reading
-        composer = _Composer(prepared, portals)
+        composer = Composer(prepared, portals)
         composer.run(reading)
         key = (id(reading), *map(id, composer.used))
         known = self._composed.get(key)
         if known is not None:
             return known[0]
-        whole = _composed(reading.action, composer)
-        composed = Reading(whole, tuple(composer.effects), statements=reading.statements)
+        whole = composed(reading.action, composer)
+        outputs = showing.composed(reading.outputs, composer.meant)
+        done = Reading(whole, tuple(composer.effects), statements=reading.statements, outputs=outputs)
         # The readings are kept with it, so that their identities cannot be given to others.
-        self._composed.put(key, (composed, (reading, *composer.used)), 2048 + 8 * len(whole.text))
-        return composed
-
-
-class _Composer:
-    """Follows the effects of a reading in order, and what each name stands for at that point."""
-
-    def __init__(self, prepared: Mapping[str, Reading], portals: Mapping[str, Reading]) -> None:
-        self._prepared = dict(prepared)
-        self._portals = dict(portals)
-        self.resources: list[Resource] = []
-        self.effects: list[SessionEffect] = []
-        self.used: list[Reading] = []
-        self.named: dict[tuple[str, int], Action] = {}
-        """What each name stood for, by the name and the identity of its meaning."""
-
-    def run(self, reading: Reading) -> None:
-        """Take in a reading."""
-        for effect in reading.effects:
-            self.effects.append(effect)
-            match effect:
-                case Prepares(name, inner):
-                    self._prepared[name] = inner
-                case Declares(name, inner):
-                    self._portals[name] = inner
-                case Executes(name):
-                    self._named(name, "execute", self._prepared.get(name))
-                case Fetches(name):
-                    self._named(name, "fetch", self._portals.get(name))
-                case Deallocates(None):
-                    self._prepared.clear()
-                case Deallocates(str() as name):
-                    self._prepared.pop(name, None)
-                case Closes(None):
-                    self._portals.clear()
-                case Closes(str() as name):
-                    self._portals.pop(name, None)
-                case DiscardsAll():
-                    self._prepared.clear()
-                    self._portals.clear()
-                case EndsTransaction() | ChangesCatalog() | SetsPath():
-                    pass
-
-    def _named(self, name: str, verb: str, inner: Reading | None) -> None:
-        if inner is None or not inner.readable or len(self.used) >= _MAX_PLACEHOLDERS:
-            self.resources.append(Resource(PLACEHOLDER, name, verb, Access.UNKNOWN, {"missing": inner is None}))
-            return
-        self.used.append(inner)
-        self.named[name, id(inner)] = inner.action
-        self.resources += [r for r in inner.action.resources if r.kind != PLACEHOLDER]
-        self.run(inner)
-
-
-def _composed(action: Action, composer: _Composer) -> Action:
-    """Return an action with what it runs by name, so that whoever judges `EXECUTE p` sees what `p` is."""
-    resources = _distinct([r for r in action.resources if r.kind != PLACEHOLDER] + composer.resources)
-    secret = action.secret or any(inner.secret for inner in composer.named.values())
-    text, shown = action.text, ""
-    if secret:
-        encoded = text.encode()
-        shown = action.shown or secrets.struck(encoded, [(0, len(encoded))])
-    for (name, _), inner in composer.named.items():
-        head = f"\n-- what runs by the name {json.dumps(name)}:\n"
-        text += head + inner.text
-        shown += head + inner.safe_text if secret else ""
-    return Action(_PROTOCOL, _worst_verb(resources), text, resources, secret=secret, shown=shown)
+        self._composed.put(key, (done, (reading, *composer.used)), 2048 + 8 * len(whole.text))
+        return done
 
 
 def _action(text: bytes, resources: tuple[Resource, ...], spans: list[tuple[int, int]]) -> Action:
@@ -336,8 +338,8 @@ def _action(text: bytes, resources: tuple[Resource, ...], spans: list[tuple[int,
     elif secrets.suspicious(text):
         shown = secrets.struck(text, [(0, len(text))])
     return Action(
-        _PROTOCOL,
-        _worst_verb(resources),
+        PROTOCOL,
+        worst_verb(resources),
         text.decode(),
         resources,
         secret=bool(shown),
@@ -348,17 +350,5 @@ def _action(text: bytes, resources: tuple[Resource, ...], spans: list[tuple[int,
 def _unreadable(text: bytes, fault: Fault) -> Reading:
     decoded = text.decode(errors="backslashreplace")
     secret = secrets.suspicious_unread(text)
-    action = Action(_PROTOCOL, "unreadable", decoded, (), secret=secret, shown=secrets.UNSHOWN if secret else "")
+    action = Action(PROTOCOL, "unreadable", decoded, (), secret=secret, shown=secrets.UNSHOWN if secret else "")
     return Reading(action, (), fault.sqlstate, fault.message, fault.position)
-
-
-def _worst_verb(resources: tuple[Resource, ...]) -> str:
-    return max(resources, key=lambda resource: resource.access).verb
-
-
-def _distinct(resources: list[Resource]) -> tuple[Resource, ...]:
-    """Return the resources without repetitions, in order."""
-    seen: dict[str, Resource] = {}
-    for resource in resources:
-        seen.setdefault(repr(resource), resource)
-    return tuple(seen.values())

@@ -4,7 +4,9 @@ Whoever runs them does so under a search path on which nobody else's object can 
 makes every definition in the answers spell its names out.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, LiteralString, TypeAlias
 
 from bastion.protocols.postgres.sql import builtins
@@ -19,6 +21,7 @@ from bastion.protocols.postgres.sql.catalog import (
     Trigger,
     Type,
 )
+from bastion.protocols.postgres.sql.reading import SearchPath
 
 Rows: TypeAlias = Mapping[str, Sequence[Sequence[Any]]]
 """The rows of each query, by its name in `QUERIES`."""
@@ -37,7 +40,11 @@ QUERIES: Final[Mapping[str, LiteralString]] = {
                coalesce((SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
                          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '{}'),
                coalesce((SELECT array_agg(a.atttypid::int8 ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
-                         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '{}')
+                         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '{}'),
+               coalesce((SELECT array_agg(a.attnum::int4 ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+                         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '{}'),
+               (SELECT array_agg(a.attname::text) FROM pg_catalog.pg_attribute a
+                WHERE a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped)
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p', 'S', 'c') AND n.nspname <> 'pg_toast'
     """,
@@ -132,12 +139,93 @@ QUERIES: Final[Mapping[str, LiteralString]] = {
 }
 """Every query of the catalog, by the name under which `build` takes its rows."""
 
+SETTINGS: Final = """
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
+       pg_catalog.set_config('client_min_messages', 'error', true),
+       pg_catalog.set_config('lock_timeout', '5s', true),
+       pg_catalog.set_config('statement_timeout', '30s', true),
+       pg_catalog.set_config('jit', 'off', true)
+"""
+"""Makes what follows independent of a client's settings. Were `pg_temp` not at the end, it would come first."""
+_SIGHT: Final = """
+    SELECT n.nspname::text, current_setting('transaction_isolation'), CASE WHEN n.oid IS NOT NULL THEN (
+        SELECT string_agg(made.line, ' ' ORDER BY made.line) FROM (
+            SELECT concat_ws('.', 'c', c.oid, c.xmin, c.ctid) FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid
+            UNION ALL
+            SELECT concat_ws('.', 'a', c.oid, a.attnum, a.xmin, a.ctid)
+            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid WHERE c.relnamespace = n.oid
+            UNION ALL
+            SELECT concat_ws('.', 't', t.oid, t.xmin, t.ctid) FROM pg_catalog.pg_type t WHERE t.typnamespace = n.oid
+            UNION ALL
+            SELECT concat_ws('.', 'p', p.oid, p.xmin, p.ctid) FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid
+        ) AS made(line)
+    ) END
+    FROM (SELECT pg_my_temp_schema()) AS mine(oid) LEFT JOIN pg_catalog.pg_namespace n ON n.oid = mine.oid
+"""
+
+
+def _as_json(name: str, query: str) -> str:
+    """Return a query whose every row is `name` and one of `query`'s as JSON, which no setting makes look different."""
+    return f"SELECT '{name}', row_to_json(q) FROM ({query}) AS q"  # noqa: S608 -- the texts above, and nobody's names
+
+
+SIGHT: Final = _as_json("sight", _SIGHT)
+"""Asks what temporary objects a session has, and how it would see others."""
+SEEN: Final = " UNION ALL ".join(
+    [SIGHT, *(_as_json(name, query) for name, query in {"session": SESSION, **QUERIES}.items())]
+)
+"""Asks for everything at once, and so as of one moment, whatever the transaction."""
+
 _TRIGGER_EVENTS: Final = {1 << 2: "insert", 1 << 3: "delete", 1 << 4: "update", 1 << 5: "truncate"}
 """As `TRIGGER_TYPE_*` of PostgreSQL's `catalog/pg_trigger.h`."""
 
 
-def build(rows: Rows) -> Catalog:
-    """Return the catalog that the rows of `SESSION` (under `session`) and of `QUERIES` describe."""
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a session sees of its own temporary schema, and through what."""
+
+    schema: str
+    """Empty if the session has none, and so has never made a temporary object."""
+    isolation: str
+    contents: str
+    """Stands for all that is in the schema: equal as long as nothing of it has changed."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether queries see what others have committed meanwhile, as the looking up of names always does."""
+        return self.isolation in {"read committed", "read uncommitted"}
+
+
+def sight(rows: Rows) -> Sight:
+    """Return what the row of `SIGHT` says."""
+    schema, isolation, contents = rows["sight"][0]
+    return Sight(schema or "", isolation, contents or "")
+
+
+def decoded(answers: Iterable[tuple[bytes, bytes]]) -> Rows:
+    """Return the rows of `SEEN` or `SIGHT`, which came as names and JSON. Raises `ValueError`."""
+    texts: dict[str, list[bytes]] = {name: [] for name in ("sight", "session", *QUERIES)}
+    for name, text in answers:
+        texts[name.decode()].append(text)
+    decode = json.JSONDecoder(object_pairs_hook=_values).decode
+    return {name: decode(f"[{b','.join(found).decode()}]") for name, found in texts.items()}
+
+
+def _values(pairs: list[tuple[str, Any]]) -> list[Any]:
+    """Return the values of a row; several of its columns may have the same name."""
+    return [value for _, value in pairs]
+
+
+def seen(rows: Rows, path: SearchPath) -> Catalog:
+    """Return the catalog that the rows of `SEEN` describe; `path` is the one that a new session has."""
+    return replace(build(rows, sight(rows).schema), path=path)
+
+
+def build(rows: Rows, own: str = "") -> Catalog:
+    """Return the catalog that the rows of `SESSION` (under `session`) and of `QUERIES` describe.
+
+    `own` is the temporary schema of the session that it is for. Nobody can name what is in those of others.
+    """
     role, database, version, privileged, path = rows["session"][0]
     relations = [_relation(*row) for row in rows["relations"]]
     functions = [_function(*row) for row in rows["functions"]]
@@ -155,14 +243,15 @@ def build(rows: Rows) -> Catalog:
         schemas=frozenset(row[0] for row in rows["schemas"]),
         relations={(r.schema, r.name): r for r in relations if r.schema != "pg_temp" and r.kind != "c"},
         relations_by_oid={r.oid: r for r in relations},
-        temporary=_by(relations, lambda r: r.name if r.schema == "pg_temp" else None),
+        temporary=_named(r for row, r in zip(rows["relations"], relations, strict=True) if own and row[1] == own),
         functions=_by(functions, lambda f: f.name),
         functions_by_oid={f.oid: f for f in functions},
         operators=_by((Operator(*row) for row in rows["operators"]), lambda o: o.name),
         casts=tuple(Cast(*row) for row in rows["casts"] if row[2] not in vouched),
         types={(t.schema, t.name): t for t in types},
         types_by_oid={t.oid: t for t in types},
-        temporary_types=_by(types, lambda t: t.name if t.schema.startswith("pg_temp_") else None),
+        temporary_types=_named(t for t in types if own and t.schema == own),
+        temporary_schema=own,
         keys=_grouped((row[0], frozenset(row[1])) for row in rows["keys"] if row[1]),
         views={row[0]: row[1] for row in rows["views"]},
         rules=_grouped((row[0], (row[1], row[2])) for row in rows["rules"]),
@@ -199,11 +288,14 @@ def path_of(setting: str, role: str) -> tuple[str, ...]:
 
 
 def _relation(
-    oid: int, schema: str, name: str, kind: str, row_type: int, secured: bool, columns: list[str], types: list[int]
-) -> Relation:
+    oid: int, schema: str, name: str, kind: str, row_type: int, secured: bool, columns: list[str], types: list[int],
+    numbers: list[int], generated: list[str] | None,
+) -> Relation:  # fmt: skip
     system = oid < FIRST_NORMAL_OID and schema in {"pg_catalog", "information_schema"}
     place = "pg_temp" if schema.startswith("pg_temp_") else schema
-    return Relation(oid, place, name, kind, dict(zip(columns, types, strict=True)), row_type, secured, system)
+    typed = dict(zip(columns, types, strict=True))
+    numbered = dict(zip(columns, numbers, strict=True))
+    return Relation(oid, place, name, kind, typed, row_type, secured, system, numbered, frozenset(generated or ()))
 
 
 def _function(
@@ -240,6 +332,10 @@ def _grouped(rows: Iterable[Sequence[Any]]) -> dict[Any, tuple[Any, ...]]:
         if row[1] is not None:
             groups.setdefault(row[0], []).append(row[1])
     return {key: tuple(values) for key, values in groups.items()}
+
+
+def _named(items: Iterable[Any]) -> dict[str, Any]:
+    return {item.name: item for item in items}
 
 
 def _by(items: Iterable[Any], key: Any) -> dict[str, tuple[Any, ...]]:

@@ -26,6 +26,10 @@ class Relation:
     row_security: bool = False
     system: bool = False
     """Whether it belongs to `pg_catalog` or `information_schema` since the cluster was made."""
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    """Column numbers, as `pg_attribute.attnum`, by column name."""
+    generated: frozenset[str] = frozenset()
+    """Columns that are computed from others."""
 
     @property
     def full_name(self) -> str:
@@ -153,8 +157,8 @@ class Catalog:
     schemas: frozenset[str]
     relations: Mapping[tuple[str, str], Relation]
     relations_by_oid: Mapping[int, Relation]
-    temporary: Mapping[str, tuple[Relation, ...]]
-    """Temporary relations of all sessions, by name."""
+    temporary: Mapping[str, Relation]
+    """The temporary relations of the session that the catalog was read for, by name."""
     functions: Mapping[str, tuple[Function, ...]]
     functions_by_oid: Mapping[int, Function]
     operators: Mapping[str, tuple[Operator, ...]]
@@ -162,8 +166,8 @@ class Catalog:
     """Those whose function is not vouched for."""
     types: Mapping[tuple[str, str], Type]
     types_by_oid: Mapping[int, Type]
-    temporary_types: Mapping[str, tuple[Type, ...]]
-    """Types in the temporary schemas of all sessions, by name."""
+    temporary_types: Mapping[str, Type]
+    """The types in its temporary schema, by name."""
     keys: Mapping[int, tuple[frozenset[str], ...]]
     """The columns of each unique key, by relation."""
     views: Mapping[int, str]
@@ -180,6 +184,8 @@ class Catalog:
     """Partitions and inheriting tables, by parent."""
     parents: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """The same the other way round."""
+    temporary_schema: str = ""
+    """That schema's own name; empty if the session has made nothing temporary, or the catalog is for any session."""
 
     def effective(self, path: SearchPath) -> SearchPath:
         """Return where unqualified names other than temporary ones are looked for, in order."""

@@ -6,9 +6,10 @@ target has confirmed them. The analysis never learns what was sent; the wire nev
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from bastion.model.action import Action
+from bastion.protocols.postgres.covering.types import Types
 
 SearchPath: TypeAlias = tuple[str, ...]
 """Schemas in the order in which PostgreSQL looks for an unqualified name, `pg_catalog` and `pg_temp` left implicit."""
@@ -27,6 +28,8 @@ class Executes:
     """`EXECUTE name`: does what was prepared under that name."""
 
     name: str
+    aside: bool = False
+    """Whether what it returns is not what the client gets: it is explained, or put into a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +74,19 @@ class ChangesCatalog:
     """The catalog that was read may be out of date once this has run."""
 
     adds: bool = False
-    """Whether it leaves alone what was there, or concerns the session only: what others have read still holds."""
+    """Whether it leaves alone what was there: what was read still holds, as far as it goes."""
+    own: bool = False
+    """Whether it concerns nothing but temporary objects of the session, which nobody else sees."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndsTransaction:
     """COMMIT, ROLLBACK or PREPARE TRANSACTION: portals that are not holdable are gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class RollsBack:
+    """ROLLBACK TO: what the transaction has changed of the catalog may be as it was before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +104,63 @@ SessionEffect: TypeAlias = (
     | SetsPath
     | ChangesCatalog
     | EndsTransaction
+    | RollsBack
     | DiscardsAll
 )
+
+
+Origin: TypeAlias = tuple[str, str]
+"""Where a value comes from: the full name of a relation and a column; or `FUNCTION` and the full name of one."""
+FUNCTION: Final = "function"
+"""In the place of a relation: the result of a function of which nobody knows what it shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One column of what a statement returns."""
+
+    name: str
+    """As the row description has it."""
+    origins: frozenset[Origin]
+    """What of it is watched; empty if nothing is."""
+    bare: bool
+    """Whether it is the unchanged value of each of its origins."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyForm:
+    """How COPY … TO STDOUT writes its rows. None where the target's default holds."""
+
+    format: str = "text"
+    """`text`, `csv` or `binary`."""
+    delimiter: str | None = None
+    null: str | None = None
+    quote: str | None = None
+    escape: str | None = None
+    header: bool = False
+    force_quote: tuple[str, ...] | None = None
+    """The columns that are always quoted; `*` for all."""
+    encoding: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What one statement returns to the client."""
+
+    statement: int
+    """Its place in the text, from 0."""
+    columns: tuple[Output, ...] = ()
+    rest: frozenset[Origin] | None = None
+    """What any further column comes from, derived; empty if nothing of that is watched. None: there is none."""
+    copied: CopyForm | None = None
+    """For COPY: it sends no row description."""
+    effect: int | None = None
+    """The effect, by its place in the reading, that names what returns this; `compose` puts its outputs here."""
+
+    @property
+    def shows(self) -> bool:
+        """Whether anything of it comes from what is watched."""
+        return bool(self.rest) or any(column.origins for column in self.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +179,8 @@ class Reading:
     """The error's position in characters from 1, or 0."""
     statements: int = 1
     """How many statements the text holds."""
+    outputs: tuple[Outputs, ...] = ()
+    """What each statement that returns something returns, in order; empty where nothing watched is in any of it."""
 
     @property
     def readable(self) -> bool:
@@ -127,6 +194,24 @@ class Analyst(Protocol):
     @property
     def outdated(self) -> bool:
         """Whether a session of this gateway has changed the catalog since it was read."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many changes of the catalog by sessions of this gateway have been counted so far."""
+        ...
+
+    @property
+    def types(self) -> Types:
+        """The database's types, by OID."""
+        ...
+
+    def watched_at(self, relation: int, number: int) -> frozenset[Origin]:
+        """Return what a column is an origin of, by its table's OID and its number there."""
+        ...
+
+    def type_of(self, origin: Origin) -> int:
+        """Return the OID of a column's type, or 0 where that is not known."""
         ...
 
     def changed(self) -> None:

@@ -16,14 +16,15 @@ import postgast
 
 from bastion.model.action import Action
 from bastion.protocols.postgres.sql import guard, secrets
-from bastion.protocols.postgres.sql.reading import Reading, SearchPath
+from bastion.protocols.postgres.sql.reading import Outputs, Reading, SearchPath
 
 _SHORT: Final = 1024
 """Bytes of a text that the grammar reads on any thread's stack; longer ones are read whole."""
 _KEPT: Final = 2048
 _VERBS: Final = frozenset({"select", "insert", "update", "delete"})
-_POSITIONAL: Final = (b"by", b"distinct")
-"""Words after which a number may stand for a column. Wherever the letters occur, a text is read whole."""
+_TELLING: Final = (b"by", b"distinct", b"substring")
+"""Words after which it matters whether a constant is a number: it may stand for a column, or be no pattern. Wherever
+the letters occur, a text is read whole."""
 
 _Key = tuple[str, frozenset[SearchPath]]
 
@@ -33,6 +34,7 @@ class _Shape:
     """What is known of all texts of one shape; nothing, if they have to be read one by one."""
 
     form: Action | None
+    outputs: tuple[Outputs, ...] = ()
 
 
 class Shapes:
@@ -54,12 +56,13 @@ class Shapes:
             shape = self._kept.get(key)
         if shape is None:
             exact = self._read(text, paths)
-            self._keep(key, _Shape(_form(exact, self._read(normal.encode(), paths))))
+            self._keep(key, _Shape(_form(exact, self._read(normal.encode(), paths)), exact.outputs))
             return exact
         if shape.form is None or secrets.suspicious(text):
             return None
         form = shape.form
-        return Reading(Action(form.protocol, form.verb, text.decode(), form.resources, facts=form.facts, form=form))
+        action = Action(form.protocol, form.verb, text.decode(), form.resources, facts=form.facts, form=form)
+        return Reading(action, outputs=shape.outputs)
 
     def _keep(self, key: _Key, shape: _Shape) -> None:
         with self._lock:
@@ -73,7 +76,7 @@ def _normal(text: bytes) -> str | None:
     if len(text) > _SHORT or b"$" in text or guard.fault(text) is not None:
         return None
     lowered = text.lower()
-    if any(word in lowered for word in _POSITIONAL):
+    if any(word in lowered for word in _TELLING):
         return None
     decoded = text.decode()
     try:
@@ -96,6 +99,7 @@ def _form(exact: Reading, general: Reading) -> Action | None:
         and one.verb in _VERBS
         and one.resources == all_of_them.resources
         and one.facts == all_of_them.facts
+        and exact.outputs == general.outputs
         and not one.secret
         and not all_of_them.secret
     )

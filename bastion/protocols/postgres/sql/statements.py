@@ -19,6 +19,7 @@ from bastion.protocols.postgres.sql.reading import (
     EndsTransaction,
     Executes,
     Fetches,
+    RollsBack,
     SessionEffect,
     SetsPath,
 )
@@ -98,32 +99,42 @@ class Statements:
     # What defines or tends objects
 
     def _define(self, kind: str, body: Node) -> None:
+        named: set[str] = set()
         for about, name, verb, access in definers.defines(kind, body):
             facts: dict[str, Any] = {"columns": []} if about == "relation" else {}
-            self._add(about, self._placed(about, name, body), verb, access, **facts)
+            for place in self._placed(about, name, verb):
+                named.add(place if about == "relation" else "")
+                self._add(about, place, verb, access, **facts)
         if kind == "CreateStmt":  # a view or foreign table would have effects of its own
             self._query.created.add(body["relation"].get("relname", ""))
         if kind not in definers.KEEPS_CATALOG:
-            self.session.append(ChangesCatalog(adds=kind in definers.ADDS))
+            own = kind in definers.KEEP_TO_THEIRS and all(name.startswith("pg_temp.") for name in named)
+            own = own and body.get("behavior") != "DROP_CASCADE"
+            self.session.append(ChangesCatalog(adds=kind in definers.ADDS, own=own))
 
-    def _placed(self, about: str, name: str, body: Node) -> str:
-        """Return the full name where the text gives a bare one and the catalog knows the place."""
+    def _placed(self, about: str, name: str, verb: str) -> list[str]:
+        """Return the full names that a bare one can stand for, where the catalog knows the places."""
         if about not in {"relation", "function"} or "." in name or not name:
-            return name
-        if about == "relation":
-            known = [relation.full_name for relation in self._query.names.relations("", name)]
+            return [name]
+        names = self._query.names
+        if verb == "create":  # whatever is found by that name is elsewhere, or is replaced
+            known = []
+        elif about == "relation":
+            known = [relation.full_name for relation in names.relations("", name)]
         else:
-            known = [function.full_name for function in self._query.names.functions("", name)]
+            known = [function.full_name for function in names.functions("", name)]
+        if self._query.shifted and verb != "create":
+            places = names.reached() | ({"pg_temp"} if self._query.may_be_temporary(name) else set())
+            known += [f"{place}.{name}" for place in sorted(places)]
         if known:
-            return known[0]
-        places = sorted(self._query.names.creation_schemas())
-        return f"{places[0]}.{name}" if len(places) == 1 and places[0] else name
+            return list(dict.fromkeys(known))
+        return [f"{place}.{name}" if place else name for place in sorted(names.creation_schemas())] or [name]
 
     def _create_as(self, body: Node) -> None:
         self._known("CreateTableAsStmt", body, "query into objtype is_select_into if_not_exists")
         relation = body["into"].get("rel", {})
         if "ExecuteStmt" in body["query"]:
-            self._execute(body["query"]["ExecuteStmt"])
+            self._execute(body["query"]["ExecuteStmt"], aside=True)
         else:
             self._query.statement(body["query"], Scope())
         self._query.creates(relation, "table")
@@ -220,6 +231,7 @@ class Statements:
         )
         if runs:
             self.read(body["query"])
+            self.session = _set_aside(self.session)
             return
         # Planning runs what is immutable or stable, but changes no rows.
         effects = self._query.effects
@@ -233,7 +245,7 @@ class Statements:
                 effects.add("relation", resource.name, "explain", Access.READ, columns=resource.facts.get("columns"))
             else:
                 effects.include([resource])
-        self.session += statements.session
+        self.session += _set_aside(statements.session)
 
     # What concerns the session alone
 
@@ -247,6 +259,8 @@ class Statements:
             self._add("transaction", "", verb, self._modes(body.get("options", [])))
         if kind in _ENDING:
             self.session.append(EndsTransaction())
+        elif kind == "TRANS_STMT_ROLLBACK_TO":
+            self.session.append(RollsBack())
 
     def _modes(self, options: list[Node]) -> Access:
         """Return what transaction modes amount to: asking for read-write gives up a guard that somebody set."""
@@ -304,13 +318,14 @@ class Statements:
         if target == "DISCARD_ALL":
             self.session += [DiscardsAll(), SetsPath(self._query.catalog.path)]
         if target in {"DISCARD_ALL", "DISCARD_TEMP"}:
-            self.session.append(ChangesCatalog(adds=True))
+            nothing = not self._query.catalog.temporary_schema
+            self.session.append(ChangesCatalog(adds=nothing, own=True))
 
-    def _execute(self, body: Node) -> None:
+    def _execute(self, body: Node, *, aside: bool = False) -> None:
         self._known("ExecuteStmt", body, "name params")
         self._query.expression(body.get("params"), Scope())
         self._add(PLACEHOLDER, body["name"], "execute", Access.UNKNOWN)
-        self.session.append(Executes(body["name"]))
+        self.session.append(Executes(body["name"], aside))
 
     def _deallocate(self, body: Node) -> None:
         self._add("session", "", "deallocate", Access.NONE)
@@ -327,6 +342,11 @@ class Statements:
     def _channel(self, body: Node, verb: str) -> None:
         access = Access.READ if verb == "unlisten" else Access.WRITE
         self._add("channel", body.get("conditionname", "*"), verb, access)
+
+
+def _set_aside(effects: list[SessionEffect]) -> list[SessionEffect]:
+    """Return the effects, where what is run by name does not return its rows to the client."""
+    return [Executes(effect.name, aside=True) if isinstance(effect, Executes) else effect for effect in effects]
 
 
 def _makes_table(body: Node) -> bool:
