@@ -7,10 +7,12 @@ from bastion.masking import checks
 from bastion.masking.kind import Kind, is_alphanumeric
 from bastion.masking.patterns import Span, built_in, search
 
-_LOCAL: Final = rb"A-Za-z0-9.!#$%&'*+/=?^_`{|}~\x80-\xff-"
+_FIRST: Final = rb"A-Za-z0-9!#$%&*+_~\x80-\xff-"
+_LOCAL: Final = rb".'" + _FIRST
+"""What stands in the names of mailboxes; of what else RFC 5322 allows, most is a mark between a name and its value."""
 _DOMAIN: Final = rb"A-Za-z0-9\x80-\xff-"
 _ADDRESS: Final = built_in(
-    rb'(?:[%b]+|"[ !#-~]{1,62}")@(?:[%b]+\.)+(?:xn--[A-Za-z0-9-]+|[A-Za-z]{2,})' % (_LOCAL, _DOMAIN)
+    rb'(?:[%b][%b]*|"[ !#-~]{1,62}")@(?:[%b]+\.)+(?:xn--[A-Za-z0-9-]+|[A-Za-z]{2,})' % (_FIRST, _LOCAL, _DOMAIN)
 )
 
 

@@ -8,7 +8,9 @@ from bastion.masking import checks
 from bastion.masking.kind import Kind, is_alphanumeric
 from bastion.masking.patterns import Span, built_in, search
 
-_TOKEN: Final = built_in(rb"ey[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*){2,4}")
+_TOKEN: Final = built_in(rb"e[wy][A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*){2,4}")
+_HEADER_START: Final = built_in(rb"e[wy]")
+"""A brace and what can follow it, encoded."""
 _TOKEN_STARTS: Final = 8
 
 
@@ -18,29 +20,29 @@ def _tokens(text: bytes) -> Iterator[Span]:
         start, end = hit
         at = text.index(b".", start)
         # The header may stand behind other letters; a few tries, so that the time stays in proportion.
-        for begin in islice(_occurrences(b"ey", text, start, at), _TOKEN_STARTS):
+        for begin in islice(_header_starts(text, start, at), _TOKEN_STARTS):
             if checks.is_token_header(text[begin:at]):
                 yield begin, end
                 at = end
                 break
 
 
-def _occurrences(part: bytes, text: bytes, at: int, end: int) -> Iterator[int]:
-    while (at := text.find(part, at, end)) >= 0:
-        yield at
-        at += 1
+def _header_starts(text: bytes, at: int, end: int) -> Iterator[int]:
+    while (hit := search(_HEADER_START, text, at, end=end)) is not None:
+        yield hit[0]
+        at = hit[1]
 
 
 JWT: Final = Kind(
     "JSON web tokens, signed or encrypted, whose header can be decoded",
-    rb"ey[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]*\.",
+    rb"e[wy][A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]*\.",
     _tokens,
 )
 
 
 _KEYS: Final = (
     rb"gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{40,}|glpat-[A-Za-z0-9_-]{20,}",
-    rb"xox[abeoprs]-[A-Za-z0-9-]{10,}|xapp-[0-9]-[A-Za-z0-9-]{10,}",
+    rb"xox[abeprs]-[A-Za-z0-9-]{10,}|xapp-[0-9]-[A-Za-z0-9-]{10,}",
     rb"[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/]{24,}=*",
     rb"GOCSPX-[A-Za-z0-9_-]{28}|ya29\.[A-Za-z0-9_-]{20,}",
     rb"[A-Za-z0-9_~.-]{3}[78]Q~[A-Za-z0-9_~.-]{31,34}",
@@ -157,13 +159,12 @@ def _url_passwords(text: bytes) -> Iterator[Span]:
         if start > stop:
             stop = _before(_STOP, text, start)
             last = text.rfind(b"@", start, stop)
-        if last <= start:
+        if last <= start or text[start : _before(_PATH, text, start)].isdigit():
+            # Digits before a slash are a port.
             continue
-        path = _before(_PATH, text, start)
-        end = text.rfind(b"@", start, path)
-        # Before an unescaped slash there can be a password, but also a port.
-        if end < 0 and not text[start:path].isdigit():
-            end = last
+        # A password can hold a slash or an at sign unescaped, but not another address.
+        following = text.find(b"://", start, last)
+        end = last if following < 0 else text.rfind(b"@", start, following)
         if end > start:
             yield start, end
             at = end
