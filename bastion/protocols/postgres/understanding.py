@@ -5,14 +5,20 @@ be read on the event loop. Whoever asks is told by None, and finds in `waits_for
 """
 
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, Final
 
-from bastion.errors import LimitExceeded
+from bastion.errors import LimitExceeded, ProtocolError
 from bastion.model.action import Access, Resource
-from bastion.protocols.contract import Ask
+from bastion.protocols.contract import Ask, Send, Side
 from bastion.protocols.postgres.answers import IDLE, Answers
 from bastion.protocols.postgres.binding import UNKNOWN, Statement, cursor
+from bastion.protocols.postgres.coverage import Knowledge
+from bastion.protocols.postgres.messages import Frames
 from bastion.protocols.postgres.names import Change, key
+from bastion.protocols.postgres.refusal import Refusal
+from bastion.protocols.postgres.renewing import Renewal, name_for
+from bastion.protocols.postgres.sql.building import SEEN, SIGHT, Rows, Sight, decoded, sight
 from bastion.protocols.postgres.sql.reading import (
     Analyst,
     ChangesCatalog,
@@ -25,10 +31,12 @@ from bastion.protocols.postgres.sql.reading import (
     Fetches,
     Prepares,
     Reading,
+    RollsBack,
     SearchPath,
     SetsPath,
 )
 from bastion.protocols.postgres.traits import Traits, TraitsCache
+from bastion.protocols.postgres.view import Need, View
 
 READ_INLINE: Final = 8 * 1024
 """Bytes of a text above which it is read outside the event loop."""
@@ -47,29 +55,55 @@ class ReadText:
     types: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SeenCatalog:
+    """The question to `Ask("view", …)`: what does what the session sees come to? Answered with an `Analyst`."""
+
+    analyst: Analyst
+    """One for the same database and role."""
+    rows: Rows
+    as_of: int
+    """How many changes of the catalog had been counted before it was asked for."""
+
+
 class Understanding:
     """Reads texts, brings what was read before up to date, and follows what statements do to the session."""
 
     def __init__(self, analyst: Analyst, path: SearchPath, answers: Answers) -> None:
         self.waits_for = ""
-        """What the latest None stood for: `answers`, `catalog` or `read`."""
-        self.asks: list[Ask] = []
-        """Questions to be passed on; whoever does so empties it."""
+        """What the latest None stood for: `answers`, `catalog`, `view` or `read`."""
+        self.asks: list[Ask | Send[Frames]] = []
+        """What is to be passed on; whoever does so empties it."""
         self.generation = 1
         """Grows with every change of paths or catalog: a reading of an earlier one is out of date."""
         self._analyst = analyst
         self._answers = answers
         self._traits = TraitsCache()
         self._paths = frozenset({path})
-        self._stale = False
+        self._view = View()
         self._renewed = False
+        self.renewal: Renewal | None = None
+        """What the target is being asked on the gateway's own account."""
+        self._sight: Sight | None = None
+        self._as_of = 0
         self.changing = False
         """Whether a change of the catalog is under way whose end has not been seen."""
         self._asked: ReadText | None = None
         self._answered: tuple[ReadText, Reading] | None = None
 
+    @property
+    def knowledge(self) -> Knowledge:
+        """What is known of the target's columns and types."""
+        return self._analyst
+
     def read(self, text: bytes, types: tuple[int, ...] = ()) -> Reading | None:
         """Return what `text` means; None if that has to be waited for."""
+        # A transaction that begins is not what ends or undoes one; and once it has begun, it may see less.
+        begins = self._answers.ready and self._answers.status == IDLE
+        if self._view.is_in_doubt and not begins and len(text) <= READ_INLINE:
+            reading = self._analyst.read(text, self._paths, types)
+            if self._traits.of(reading).indifferent:
+                return reading
         if not self.may_go_on():
             return None
         if len(text) <= READ_INLINE:
@@ -83,6 +117,26 @@ class Understanding:
         self.waits_for = "read"
         return None
 
+    @property
+    def _current(self) -> bool:
+        """Whether nothing has to be found out anew before the next text is read."""
+        return not (self._view.is_in_doubt or self._renewed or self._analyst.outdated)
+
+    def known(self, text: bytes) -> Reading | None:
+        """Return what `text` means, if that is readable and can be said at once; nothing is arranged for if not."""
+        if not self._current or len(text) > READ_INLINE:
+            return None
+        reading = self._analyst.read(text, self._paths, ())
+        return None if reading.sqlstate else reading
+
+    def is_current(self, statement: Statement) -> bool:
+        """Tell whether a statement's reading is up to date; nothing is arranged for if not."""
+        return self._current and statement.generation == self.generation
+
+    def only_runs(self, reading: Reading) -> bool:
+        """Tell whether a reading is plain: it runs nothing by name, and binding it could do no harm."""
+        return self._traits.is_simple(reading)
+
     def was_read(self, reading: Reading) -> None:
         """Take the answer to what was to be read elsewhere."""
         if self._asked is None:
@@ -90,11 +144,24 @@ class Understanding:
         self._answered = (self._asked, reading)
         self._asked = None
 
-    def renewed(self, analyst: Analyst) -> None:
-        """Take over an analyst with a newer catalog."""
+    def renewed(self, analyst: Analyst | None) -> None:
+        """Take over the shared analyst with a newer catalog; None if that is locked, maybe by this very session."""
+        if analyst is None:
+            self._view.is_blocked = True
+            return
+        self._take_over(analyst)
+        self._view.took_shared(self._answers.status)
+
+    def viewed(self, analyst: Analyst) -> None:
+        """Take over an analyst with the catalog as this session sees it."""
+        if self._sight is None:
+            raise AssertionError("nobody has asked for the session's own view")
+        self._take_over(analyst)
+        self._view.took_own(self._sight, self._answers.status)
+
+    def _take_over(self, analyst: Analyst) -> None:
         self._analyst = analyst
         self.generation += 1
-        self._stale = False
         self._renewed = True
 
     def happened(self) -> None:
@@ -104,24 +171,66 @@ class Understanding:
             self._analyst.changed()
 
     def may_go_on(self) -> bool:
-        """Tell whether texts may be read while the catalog is out of date; else arrange for what it waits for."""
-        answers = self._answers
-        if not self._stale:
-            # Others have changed it. What is renewed is as new as this message, whatever they do meanwhile.
-            if self._renewed or not self._analyst.outdated:
+        """Tell whether texts may be read by the catalog as it is; else arrange for what they wait for."""
+        view, answers = self._view, self._answers
+        # Others may change it all the time. What is renewed is as new as this message.
+        outdated = not self._renewed and self._analyst.outdated
+        if not view.is_in_doubt and not outdated:
+            self._renewed = False
+            return True
+        if not view.is_in_doubt and not view.is_own and not view.is_blocked:
+            return self._wait_for("catalog", Ask("catalog", None))
+        if answers.ready_is_due:
+            return self._wait_for("answers")
+        if not answers.ready:
+            # Within a run up to a Sync, nobody can ask. What is certain all the same, `whole` knows.
+            view.is_stale |= outdated
+            return True
+        match view.need(answers.status, outdated=outdated):
+            case Need.NOTHING:
                 self._renewed = False
                 return True
-            self.asks.append(Ask("catalog", None))
-            self.waits_for = "catalog"
-            return False
-        if answers.ready_is_due:
-            self.waits_for = "answers"
-            return False
-        if not answers.outstanding and answers.status == IDLE:
-            self.asks.append(Ask("catalog", None))
-            self.waits_for = "catalog"
-            return False
-        return True
+            case Need.SHARED:
+                return self._wait_for("catalog", Ask("catalog", None))
+            case Need.SIGHT:
+                return self._look(SIGHT)
+            case Need.OWN:
+                return self._look(SEEN)
+
+    def _look(self, text: str) -> bool:
+        names = map(name_for, count())
+        unused = next(name for name in names if not self._is_used(name))
+        self._as_of = self._analyst.count
+        self.renewal = Renewal(text, self._answers.status, unused)
+        return self._wait_for("view", Send(Side.TARGET, self.renewal.opening()))
+
+    def _is_used(self, name: bytes) -> bool:
+        return bool(self._answers.statements.meanings(name, 0) or self._answers.portals.meanings(name, 0))
+
+    def _wait_for(self, what: str, *asks: Ask | Send[Frames]) -> bool:
+        self.asks += asks
+        self.waits_for = what
+        return False
+
+    def looked(self) -> Refusal | Ask | None:
+        """Take what the target has answered to the renewal; return what follows before texts are read."""
+        renewal, self.renewal = self.renewal, None
+        if renewal is None:
+            raise AssertionError("the target was not asked")
+        self._answers.status = renewal.status
+        if renewal.failure is not None:
+            return renewal.failure
+        try:
+            rows = decoded(renewal.rows)
+            self._sight = sight(rows)
+        except (ValueError, LookupError) as error:
+            raise ProtocolError("the target's answer about its catalog cannot be read") from error
+        if not renewal.is_whole:
+            self._view.saw(self._sight, renewal.status)
+            return None
+        if not self._view.can_see(self._sight, renewal.status):
+            return None
+        return Ask("view", SeenCatalog(self._analyst, rows, self._as_of))
 
     def refresh(self, statement: Statement) -> bool:
         """Bring a statement's reading up to date, as the target plans it anew; say False if that must be waited for."""
@@ -135,17 +244,26 @@ class Understanding:
         statement.read_as(UNKNOWN if reading.sqlstate else reading, self.generation)
         return True
 
-    def whole(self, reading: Reading, run: int) -> Traits | None:
-        """Return a reading's traits with all that it runs by name and all doubts added; None if that must wait."""
+    def whole(self, reading: Reading, run: int, since: int = 0) -> Traits | None:
+        """Return a reading's traits with all that it runs by name and all doubts added; None if that must wait.
+
+        `since` is the `epoch` in which it was made fast, such as by binding it; 0 for now.
+        """
         traits = self._traits.of(reading)
-        if self._stale:
-            if not self.may_go_on():
+        if not traits.indifferent:
+            if self._view.is_stale and not self.may_go_on():
                 return None
-            if not traits.only_ends:
-                # Within the transaction that changed it, nobody but the target knows the catalog.
+            # What a write sets off is looked up when it runs, not when it was bound.
+            older = since not in (0, self.epoch) and reading.action.access > Access.READ
+            if self._view.is_stale or older:
                 action = replace(reading.action, resources=(*reading.action.resources, _UNCOMMITTED), form=None)
                 traits = self._traits.of(replace(reading, action=action))
         return self._composed(traits, run) if traits.runs_names else traits
+
+    @property
+    def epoch(self) -> int:
+        """What grows with every change of the catalog by this session, from 1."""
+        return 1 + self._view.epoch
 
     def traits(self, reading: Reading) -> Traits:
         """Return the traits of a reading as it is."""
@@ -170,7 +288,9 @@ class Understanding:
                     self.waits_for = "answers"
                     return None
                 if cursors and not cursors[0].arguments:  # which nobody would see who judges a FETCH
-                    portals[effect.name] = cursors[0].reading
+                    older = cursors[0].epoch not in (0, self.epoch)
+                    if not older or cursors[0].reading.action.access <= Access.READ:
+                        portals[effect.name] = cursors[0].reading
         return self._traits.of(self._analyst.compose(traits.reading, prepared, portals))
 
     def changes(self, reading: Reading, run: int) -> tuple[Change[Any], ...]:
@@ -189,18 +309,26 @@ class Understanding:
                     changes.append(portals.change(None if name is None else key(name), None, run))
                 case EndsTransaction():
                     changes.append(portals.ends(run))
+                    self._view.went_back()
+                case RollsBack():
+                    self._view.went_back()
                 case DiscardsAll():
                     changes.append(statements.change(None, None, run))
                     changes.append(portals.change(None, None, run))
                 case SetsPath(path=path):
                     self._may_search(path)
-                case ChangesCatalog(adds=adds):
-                    self._stale = True
-                    if not adds:
+                case ChangesCatalog(adds=adds, own=own):
+                    self._view.changed()
+                    if not (adds or own):
                         self.changing = True
                         self._analyst.changed()
                 case Executes() | Fetches():
                     pass
+        traits = self._traits.of(reading)
+        if traits.doubts:
+            self._view.changed()
+        elif traits.stirs:
+            self._view.stirred()
         return tuple(changes)
 
     def _may_search(self, path: SearchPath) -> None:

@@ -1,5 +1,6 @@
 """PostgreSQL messages by name, an analyst of a tiny language, and a carrier of effects without a gateway."""
 
+import json
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from bastion.protocols.postgres.sql.reading import (
     Fetches,
     Prepares,
     Reading,
+    RollsBack,
     SearchPath,
     SetsPath,
 )
@@ -101,6 +103,25 @@ def error(sqlstate: str = "42P01", message: str = "no", severity: str = "ERROR")
     return m.notice(m.ERROR_RESPONSE, [("S", severity), ("V", severity), ("C", sqlstate), ("M", message)])
 
 
+def renewal(
+    sent: bytes,
+    status: str = "I",
+    *,
+    schema: str = "",
+    contents: str = "",
+    isolation: str = "read committed",
+    among: bytes = b"",
+) -> bytes:
+    """Return a target's answers to what the gateway asks it for the catalog; `among` comes before the first row."""
+    statements = types(sent).count("P")
+    answers = b""
+    sight = row(b"sight", json.dumps({"a": schema or None, "b": isolation, "c": contents or None}).encode())
+    for number in range(statements):
+        rows = {1: row(b"public", b"0"), 2: among + sight}.get(number, b"")
+        answers += PARSED + BOUND + rows + complete() + CLOSED + CLOSED
+    return answers + ready(status)
+
+
 SUBSTITUTE_FAILS = error("42601", 'syntax error at or near "bastion_refuses_this"')
 
 
@@ -129,10 +150,14 @@ def meaning(action: Action) -> tuple[str, ...]:
     return tuple(r.name for r in action.resources)
 
 
+_KINDS = {"strange": "function", **dict.fromkeys(("begin", "commit", "rollback", "back"), "transaction")}
+
+
 class TinyAnalyst:
     """Reads a language of a few words, in which `;` parts statements."""
 
     outdated = False
+    count = 0
 
     def changed(self) -> None:
         """Take no notice: there is no other session."""
@@ -180,12 +205,15 @@ class TinyAnalyst:
                     effects.append(Closes(None if name == "all" else name))
                 case "commit" | "rollback":
                     effects.append(EndsTransaction())
+                case "back":
+                    effects.append(RollsBack())
                 case "path":
                     effects.append(SetsPath((name,)))
                 case "ddl":
                     effects.append(ChangesCatalog())
             access = {"delete": Access.WRITE, "strange": Access.UNKNOWN}.get(verb, Access.READ)
-            resources.append(Resource("function" if verb == "strange" else "statement", part, verb, access))
+            kind = _KINDS.get(verb, "statement")
+            resources.append(Resource(kind, part, verb, access))
         if not parts:
             resources.append(Resource("statement", "", "nothing", Access.NONE))
         return Reading(

@@ -45,6 +45,8 @@ class Expressions(ABC):
         """Whether no parameter is declared as a type that could make different keys equal."""
         self.created: set[str] = set()
         """Names that an earlier statement of the same text makes."""
+        self.shifted = False
+        """Whether an earlier statement of the text may have moved what names stand for."""
         self._paths = paths
         self._special: dict[str, Callable[[Node, Scope, list[tuple[str, Any]]], None]] = {
             "ColumnRef": self._column,

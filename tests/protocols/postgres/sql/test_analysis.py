@@ -21,6 +21,7 @@ from bastion.protocols.postgres.sql.reading import (
     Fetches,
     Prepares,
     Reading,
+    RollsBack,
     SetsPath,
 )
 
@@ -188,14 +189,14 @@ def test_definitions_name_their_object(analyst: CatalogAnalyst, text: str, name:
         ("CLOSE ALL", [Closes(None)]),
         ("COMMIT", [EndsTransaction()]),
         ("ROLLBACK", [EndsTransaction()]),
-        ("ROLLBACK TO a", []),
+        ("ROLLBACK TO a", [RollsBack()]),
         ("SET search_path = a, \"B c\", '$user'", [SetsPath(("a", "B c", "gw_app"))]),
         ("SET LOCAL search_path TO DEFAULT", [SetsPath(("gw_app", "public"))]),
         ("RESET search_path", [SetsPath(("gw_app", "public"))]),
         ("SELECT set_config('search_path', '', false)", [SetsPath(())]),
         ("CREATE TABLE t (a int)", [ChangesCatalog(adds=True)]),
         ("SELECT 1 INTO t", [ChangesCatalog(adds=True)]),
-        ("DISCARD ALL", [DiscardsAll(), SetsPath(("gw_app", "public")), ChangesCatalog(adds=True)]),
+        ("DISCARD ALL", [DiscardsAll(), SetsPath(("gw_app", "public")), ChangesCatalog(adds=True, own=True)]),
         ("SELECT 1", []),
     ],
 )
