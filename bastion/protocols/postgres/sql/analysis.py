@@ -231,7 +231,8 @@ class CatalogAnalyst:
             outputs += [replace(output, statement=number) for output in shown]
             if changed and kind not in _INDIFFERENT and kind not in definers.ADMIN:
                 # What the names in it mean by then, the catalog that was read does not say.
-                resources.append(Resource("construct", "statement after a change of the catalog", "unknown"))
+                unknown = Resource("construct", "statement after a change of the catalog", "unknown")
+                resources.append(showing.anything(unknown) if self._lineage is not None else unknown)
             changed = changed or any(map(self._shifts, session))
             effects += session
             paths |= {effect.path for effect in session if isinstance(effect, SetsPath)}
@@ -317,7 +318,7 @@ class CatalogAnalyst:
         """
         if not any(isinstance(effect, Executes | Fetches) for effect in reading.effects):
             return reading
-        composer = Composer(prepared, portals)
+        composer = Composer(prepared, portals, watches=self._lineage is not None)
         composer.run(reading)
         key = (id(reading), *map(id, composer.used))
         known = self._composed.get(key)

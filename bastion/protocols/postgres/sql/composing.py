@@ -31,7 +31,11 @@ _MAX_PLACEHOLDERS: Final = 32
 class Composer:
     """Follows the effects of a reading in order, and what each name stands for at that point."""
 
-    def __init__(self, prepared: Mapping[str, Reading], portals: Mapping[str, Reading]) -> None:
+    def __init__(
+        self, prepared: Mapping[str, Reading], portals: Mapping[str, Reading], *, watches: bool = False
+    ) -> None:
+        """`watches` says whether anything of the database is watched."""
+        self._watches = watches
         self._prepared = dict(prepared)
         self._portals = dict(portals)
         self.resources: list[Resource] = []
@@ -75,7 +79,8 @@ class Composer:
 
     def _named(self, name: str, verb: str, inner: Reading | None, *, aside: bool = False) -> None:
         if inner is None or not inner.readable or len(self.used) >= _MAX_PLACEHOLDERS:
-            self.resources.append(Resource(PLACEHOLDER, name, verb, Access.UNKNOWN, {"missing": inner is None}))
+            unknown = Resource(PLACEHOLDER, name, verb, Access.UNKNOWN, {"missing": inner is None})
+            self.resources.append(showing.anything(unknown) if self._watches else unknown)
             return
         self.used.append(inner)
         self.named[name, id(inner)] = inner.action

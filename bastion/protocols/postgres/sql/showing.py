@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bastion.model.action import Resource
-from bastion.model.mask import BECAUSE, USES, Use
+from bastion.model.mask import ANY, BECAUSE, USES, Use
 from bastion.protocols.postgres.sql.reading import Outputs, Reading
 
+_UNKNOWN = "it may be among what this shows"
 _ASIDE = "what is prepared under a name is explained, or put into a new table"
 
 
@@ -26,6 +27,12 @@ def composed(outputs: Iterable[Outputs], meant: Mapping[int, Reading]) -> tuple[
         shown = inner[0] if inner else Outputs(0, rest=frozenset())
         found.append(replace(shown, statement=output.statement, effect=None))
     return worth_covering(found)
+
+
+def anything(resource: Resource) -> Resource:
+    """Return a resource that may show or do anything with whatever is watched."""
+    facts = {**resource.facts, USES: {ANY: [Use.UNTRACED.value]}, BECAUSE: {ANY: _UNKNOWN}}
+    return Resource(resource.kind, resource.name, resource.verb, resource.access, facts)
 
 
 def set_aside(resources: Iterable[Resource]) -> list[Resource]:

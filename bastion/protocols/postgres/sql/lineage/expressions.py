@@ -380,8 +380,11 @@ class Expressions(ABC):
                 if not value.bare and value.fields is None:
                     self.compared(value, "what is computed from it is counted")
             return NOTHING
-        elif not (name in functions.TRANSPARENT or (name in functions.BY_NUMBER and _by_number(body))):
-            self.compared(everything, f"{name} takes it, whose result or failure may tell of it")
+        because = f"{name} takes it, whose result or failure may tell of it"
+        if not (name in functions.TRANSPARENT or (name in functions.BY_NUMBER and _by_number(body))):
+            self.compared(everything, because)
+        for place in functions.CHOOSING.get(name, ()):
+            self.compared(merged(arguments[place : place + 1]), because)
         return result
 
 

@@ -30,6 +30,30 @@ TRANSPARENT: Final = _words(
 )
 """They show of a value what is covered with their result, and do nothing else that depends on it."""
 
+CHOOSING: Final[dict[str, tuple[int, ...]]] = {
+    "format": (0,),
+    "extract": (0,),
+    "date_part": (0,),
+    "date_trunc": (0, 2),
+    "to_char": (1,),
+    "encode": (1,),
+    "convert_to": (1,),
+    "substr": (1, 2),
+    "substring": (1, 2),
+    "left": (1,),
+    "right": (1,),
+    "lpad": (1,),
+    "rpad": (1,),
+    "repeat": (1,),
+    "overlay": (2, 3),
+    "split_part": (1, 2),
+    "array_length": (1,),
+    "lag": (1,),
+    "lead": (1,),
+    "nth_value": (1,),
+}
+"""The arguments, from 0, of transparent functions that choose what is shown, or make the function fail."""
+
 BY_NUMBER: Final = frozenset({"substring"})
 """Transparent where all arguments but the first are whole numbers; with a pattern they compare."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from bastion.model.action import Resource
-from bastion.model.mask import ANY, BECAUSE, USES, Use
+from bastion.model.mask import BECAUSE, USES, Use
 from bastion.protocols.postgres.sql.catalog import Catalog, Relation
 from bastion.protocols.postgres.sql.following import Definitions
 from bastion.protocols.postgres.sql.lineage.copying import copy_form
@@ -20,6 +20,7 @@ from bastion.protocols.postgres.sql.lineage.watching import Watch, Watched
 from bastion.protocols.postgres.sql.names import Names
 from bastion.protocols.postgres.sql.parser import Node, Parser
 from bastion.protocols.postgres.sql.reading import FUNCTION, Origin, Output, Outputs, SearchPath
+from bastion.protocols.postgres.sql.showing import anything
 from bastion.protocols.postgres.sql.trees import strings
 
 _RESULT: Final = "result"
@@ -33,10 +34,14 @@ _FOLLOWED: Final = _CHANGES | {
     "CallStmt",
     "ExecuteStmt",
     "AlterTableStmt",
+    "RenameStmt",
+    "AlterObjectSchemaStmt",
 }
 """Kinds of statement that can let a value out. Of the others, the catalog or the session is all that sees one."""
 _RULE_EVENTS: Final = {"2": "update", "3": "insert", "4": "delete"}
 """By `pg_rewrite.ev_type`."""
+_PARTS: Final = frozenset({"OBJECT_TABCONSTRAINT", "OBJECT_TRIGGER", "OBJECT_RULE", "OBJECT_POLICY"})
+"""What a relation has that can be renamed, other than columns."""
 _STATISTICS: Final = frozenset(
     {"pg_catalog.pg_statistic", "pg_catalog.pg_stats", "pg_catalog.pg_statistic_ext_data", "pg_catalog.pg_stats_ext"}
     | {"pg_catalog.pg_stats_ext_exprs"}
@@ -90,9 +95,9 @@ class Lineage:
     def _reached(self, resources: Iterable[Resource]) -> bool:
         """Tell whether a statement touches anything that is watched, or runs what might."""
         for resource in resources:
-            if resource.kind in {"function", "code"}:
+            if resource.kind == "function" or _is_any(resource):
                 return True
-            if resource.kind == "relation" and (resource.name in self._relations or resource.name in _STATISTICS):
+            if resource.kind == "relation" and resource.name in self._relations:
                 return True
         return False
 
@@ -116,6 +121,9 @@ class Lineage:
                 return Outputs(0, rest=frozenset(), effect=effect)
             case "AlterTableStmt":
                 self._alter(walk, body)
+                return None
+            case "RenameStmt" | "AlterObjectSchemaStmt":
+                self._rename(walk, body)
                 return None
         rows = walk.query({kind: body}, Level())
         return _shown(walk, rows) if _returns(kind, body) else None
@@ -178,6 +186,18 @@ class Lineage:
             if expression:
                 walk.write(item, command["name"], walk.value(expression, Level(items=[item])))
 
+    def _rename(self, walk: Walk, body: Node) -> None:
+        """Note what would no longer go by the name under which it is watched."""
+        named = body.get("relation", {})
+        for relation in walk.names.relations(named.get("schemaname", ""), named["relname"]) if named else ():
+            watched = self._watch.of(relation)
+            if body.get("renameType") == "OBJECT_COLUMN":
+                watched = watched.intersection({body["subname"]})
+            elif body.get("renameType") in _PARTS:
+                continue
+            origins = ((relation.full_name, column) for column in watched)
+            walk.findings.add(origins, Use.WRITTEN, "it would get another name, under which nobody covers it")
+
     # What is made of it
 
     def _missed(self, walk: Walk, resources: list[Resource]) -> str:
@@ -220,10 +240,10 @@ class Lineage:
     def _with_uses(self, resource: Resource, findings: Findings, failed: str, *, whole: bool) -> Resource:
         """Return the resource with what is used of it, and why where that is more than shown."""
         origins: dict[str, Origin] = {}
-        if resource.kind == "function":
+        if resource.kind == "function" and not resource.facts.get("missing"):
             origins = {_RESULT: (FUNCTION, resource.name)}
-        elif resource.kind == "code" or resource.name in _STATISTICS:
-            return _used(resource, {ANY: {Use.UNTRACED: "it may be among what this shows"}})
+        elif _is_any(resource):
+            return anything(resource)
         elif resource.kind == "relation":
             watched = self._relations.get(resource.name, set())
             origins = {f"{resource.name}.{column}": (resource.name, column) for column in sorted(watched)}
@@ -236,6 +256,12 @@ class Lineage:
                 if whole or resource.kind == "function" or column in columns or uses[key]:
                     uses[key][Use.UNTRACED] = failed
         return _used(resource, uses)
+
+
+def _is_any(resource: Resource) -> bool:
+    """Tell whether a resource may have to do with any column at all."""
+    unknown = resource.kind in {"code", "construct"} or bool(resource.facts.get("missing"))
+    return unknown or (resource.kind == "relation" and resource.name in _STATISTICS)
 
 
 def _used(resource: Resource, uses: dict[str, dict[Use, str]]) -> Resource:
