@@ -325,7 +325,7 @@ class Understanding:
                 case Executes() | Fetches():
                     pass
         traits = self._traits.of(reading)
-        if traits.doubts:
+        if traits.doubts and not traits.by_name:
             self._view.changed()
         elif traits.stirs:
             self._view.stirred()
