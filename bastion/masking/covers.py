@@ -18,7 +18,9 @@ FULL: Final = "********"
 
 _LONGEST_KEY: Final = 64
 _DIGEST_BYTES: Final = 8
-_SEPARATORS: Final = frozenset(" -")
+_SEPARATORS: Final = " -"
+_JOINED: Final = str.maketrans("", "", _SEPARATORS)
+_STRUCK: Final = str.maketrans(dict.fromkeys("0123456789", "*"))
 _LONGEST_TOP_LEVEL: Final = 24
 
 
@@ -58,13 +60,18 @@ def _partly(value: str, keep: int) -> str:
     """Strike out all but the last `keep` characters, or all of a value of which that would be more than half."""
     if (address := _address(value)) is not None:
         return address
-    grouped = _is_grouped(value)
-    size = sum(character not in _SEPARATORS for character in value) if grouped else len(value)
+    digits = _digits_in_groups(value)
+    size = digits or len(value)
     if not size or 2 * keep > size:
         return FULL
-    if not grouped:
+    if not digits:
         return "*" * (size - keep) + value[size - keep :]
-    return _grouped(value, size - keep)
+    end = len(value)
+    while keep:
+        end -= 1
+        keep -= value[end] not in _SEPARATORS
+    # The separators say only how such numbers are written.
+    return value[:end].translate(_STRUCK) + value[end:]
 
 
 def _address(value: str) -> str | None:
@@ -81,22 +88,9 @@ def _address(value: str) -> str | None:
     return f"{first}***@***.{top}"
 
 
-def _is_grouped(value: str) -> bool:
-    """Whether a value is digits in groups, as on a card."""
-    return (
-        value[:1].isdigit()
-        and value[-1:].isdigit()
-        and not value.isdigit()
-        and all(character.isdigit() or character in _SEPARATORS for character in value)
-    )
-
-
-def _grouped(value: str, struck: int) -> str:
-    """Strike out the first `struck` digits; the separators say only how such numbers are written."""
-    covered = []
-    for character in value:
-        if character not in _SEPARATORS and struck:
-            struck -= 1
-            character = "*"
-        covered.append(character)
-    return "".join(covered)
+def _digits_in_groups(value: str) -> int:
+    """Return how many digits there are, for a value that is digits in groups, as on a card; else 0."""
+    if not (value.isascii() and value[:1].isdigit() and value[-1:].isdigit()):
+        return 0
+    digits = value.translate(_JOINED)
+    return len(digits) if digits.isdigit() else 0

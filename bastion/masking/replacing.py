@@ -40,7 +40,7 @@ def encoded(text: str) -> bytes:
 
 
 def _merged(found: Sequence[Found]) -> Iterator[Span]:
-    spans = sorted(found)
+    spans = sorted(found) if len(found) > 1 else found
     start, end = spans[0][:2]
     for begin, stop, _ in spans[1:]:
         if begin < end:

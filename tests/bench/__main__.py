@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.bench import bulk, inside, loads
+from tests.bench import bulk, detecting, inside, loads
 from tests.bench.place import Place, Way, machine, place
 
 MODES = ("simple", "extended", "prepared")
@@ -58,6 +58,8 @@ def main() -> None:
         _bulk(report, running, rounds=1 if chosen.quick else 3)
         for name, value in {**inside.judging(running.dsn, running.rig), **inside.starting(running.rig)}.items():
             report.add(name, {"bastion": value}, goal=_GOALS.get(name, ""))
+        for name, (_, speed) in detecting.speeds().items():
+            report.add(f"detectors, {name}: MB/s", {"bastion": speed}, more_is_better=True)
     if chosen.json:
         chosen.json.write_text(json.dumps(asdict(report), indent=2) + "\n")
 
