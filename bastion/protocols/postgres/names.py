@@ -86,6 +86,10 @@ class Names(Generic[V]):
         change.spares_holdable = True
         return change
 
+    def known(self, name: bytes) -> V | None:
+        """Return what `name` means, where that is certain and no change is pending; else None."""
+        return None if self._pending else self._settled.get(name)
+
     def meanings(self, name: bytes, run: int) -> list[V]:
         """Return what `name` may mean to a message of `run`: none, one, or several that differ."""
         pending = self._pending

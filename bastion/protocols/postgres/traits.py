@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from bastion.model.action import Access
+from bastion.model.action import Access, Action
 from bastion.protocols.postgres.binding import UNKNOWN
 from bastion.protocols.postgres.sql.reading import Executes, Fetches, Reading
 from bastion.protocols.postgres.sql.statements import PLACEHOLDER
@@ -42,6 +42,24 @@ class TraitsCache:
 
     def __init__(self) -> None:
         self._kept: dict[int, Traits] = {}
+        self._simple: dict[int, tuple[Action, bool]] = {}
+
+    def is_simple(self, reading: Reading) -> bool:
+        """Tell whether a reading does nothing but run, and that not before it is executed.
+
+        One answer serves all texts of one form, which share its resources and have no effects.
+        """
+        form = reading.action.form
+        if form is None or reading.effects or form.resources is not reading.action.resources:
+            traits = self.of(reading)
+            return traits.plain and not traits.early and not traits.runs_names
+        kept = self._simple.get(id(form))
+        if kept is None:
+            traits = _found(reading)
+            if len(self._simple) >= _KEPT:
+                self._simple.clear()
+            kept = self._simple[id(form)] = form, traits.plain and not traits.early
+        return kept[1]
 
     def of(self, reading: Reading) -> Traits:
         """Return the traits of `reading`."""

@@ -7,7 +7,7 @@ from bastion.model.action import Access, Action
 from bastion.model.verdict import Ruling
 from bastion.protocols.contract import Side
 from bastion.protocols.postgres import messages as m
-from bastion.protocols.postgres.answers import Expected
+from bastion.protocols.postgres.owed import Expected, Run
 from tests.protocols.postgres.model_server import ModelServer
 from tests.protocols.postgres.wire import (
     ALLOW,
@@ -72,7 +72,14 @@ class Conversation:
                 self._sent.append(message.ticket)
             expect(message)
 
+        expect_run = answers.expect_run
+
+        def expected_run(run: Run) -> None:
+            self._sent.append(run.ticket)
+            expect_run(run)
+
         answers.expect = expected  # type: ignore[method-assign]
+        answers.expect_run = expected_run  # type: ignore[method-assign]
 
     def _rule(self, action: Action) -> Ruling | None:
         words = " ".join(meaning(action))
