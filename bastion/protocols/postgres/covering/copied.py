@@ -5,16 +5,15 @@ Only what reads as rows of the format is returned, so a deviation from it is an 
 See "File Formats" of COPY in PostgreSQL's documentation.
 """
 
-import enum
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
 from bastion.errors import LimitExceeded, ProtocolError
-from bastion.protocols.postgres.covering.rows import Constant, Covering, cell
+from bastion.protocols.postgres.covering.grammar import CopyFormat, CsvGrammar, Form, Grammar, TextGrammar
+from bastion.protocols.postgres.covering.rows import Constant, Covering, cell, cover_rows
 from bastion.protocols.postgres.messages import COPY_DATA, HEADER, frame
 
 ROW_LIMIT: Final = 32 * 1024 * 1024
@@ -22,37 +21,12 @@ ROW_LIMIT: Final = 32 * 1024 * 1024
 _REREADS: Final = 8
 """How many times over a whole limit of unfinished bytes is read again before we give up on a peer that dribbles."""
 
-_ESCAPED: Final = {b"\b": b"b", b"\f": b"f", b"\n": b"n", b"\r": b"r", b"\t": b"t", b"\v": b"v", b"\\": b"\\"}
-_MEANT: Final = {letter: character for character, letter in _ESCAPED.items()}
-
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0"
 _PREAMBLE: Final = _SIGNATURE + bytes(8)
 """The signature, no flags and no header extension: what every supported version sends."""
 _COUNT: Final = Struct(">h")
 _LENGTH: Final = Struct(">i")
 _TRAILER: Final = -1
-
-
-class Form(enum.Enum):
-    """The format that a COPY asks for."""
-
-    TEXT = "text"
-    CSV = "csv"
-    BINARY = "binary"
-
-
-@dataclass(frozen=True, slots=True)
-class CopyFormat:
-    """The options of a COPY that say how its rows are written. Single bytes, as the target takes them."""
-
-    form: Form = Form.TEXT
-    header: bool = False
-    delimiter: bytes = b""
-    """A tab or a comma unless it is given; likewise below."""
-    null: bytes | None = None
-    quote: bytes = b'"'
-    escape: bytes = b""
-    """The quote unless it is given."""
 
 
 class Copied(ABC):
@@ -65,6 +39,7 @@ class Copied(ABC):
         self._size = 0
         self._reread = 0
         self._begun = False
+        """Whether what comes before the rows has come."""
 
     def feed(self, data: bytes) -> bytes:
         """Return the rows that `data` completes, covered; keep the rest. Raises `ProtocolError`."""
@@ -87,10 +62,32 @@ class Copied(ABC):
         self._size = len(rest)
         return b"".join(pieces)
 
+    def cover(self, data: bytes, start: int, end: int) -> bytes:
+        """Return the whole CopyData messages from `start` to `end` with what they carry covered.
+
+        Messages stay messages: there are clients that take each for a row.
+        """
+        if self._begun and not self._held and (covered := self._row_by_row(data, start, end)) is not None:
+            return covered
+        pieces: list[bytes] = []
+        at = start
+        while at < end:
+            following = at + 1 + HEADER.unpack_from(data, at)[1] if at + 5 <= end else at
+            if data[at] != COPY_DATA or not at + 5 <= following <= end:
+                raise ProtocolError("expected whole messages of copied data")
+            if rows := self.feed(data[at + 5 : following]):
+                pieces.append(frame(COPY_DATA, rows))
+            at = following
+        return b"".join(pieces)
+
     def finish(self) -> None:
         """Take note of the stream's end; raise `ProtocolError` if a row or what must come before it is unfinished."""
         if self._size:
             raise ProtocolError("expected the copied data to end with a row")
+
+    @abstractmethod
+    def _row_by_row(self, data: bytes, start: int, end: int) -> bytes | None:
+        """Return what `cover` does, or None where it is not one whole row a message, as PostgreSQL sends them."""
 
     @abstractmethod
     def _ready(self, data: bytes) -> bool:
@@ -107,153 +104,101 @@ def copied(layout: CopyFormat, coverings: Sequence[Covering | None], limit: int 
         case Form.BINARY:
             return _Binary(coverings, limit)
         case Form.CSV:
-            return _Lines(_Csv(layout), layout.header, coverings, limit)
+            return _Lines(CsvGrammar(layout), layout.header, coverings, limit)
         case Form.TEXT:
-            return _Lines(_Text(layout), layout.header, coverings, limit)
-
-
-def cover_copied(data: bytes, start: int, end: int, stream: Copied) -> bytes:
-    """Return the whole CopyData messages from `start` to `end` with what they carry passed through `stream`.
-
-    Messages stay messages: there are clients that take each for a row.
-    """
-    pieces: list[bytes] = []
-    at = start
-    while at < end:
-        if at + 5 > end:
-            raise ProtocolError("expected whole messages of copied data")
-        tag, length = HEADER.unpack_from(data, at)
-        following = at + 1 + length
-        if tag != COPY_DATA or length < 4 or following > end:
-            raise ProtocolError("expected whole messages of copied data")
-        covered = stream.feed(data[at + 5 : following])
-        if covered:
-            pieces.append(frame(COPY_DATA, covered))
-        at = following
-    return b"".join(pieces)
-
-
-class _Grammar(ABC):
-    """How the fields of a format in lines are written."""
-
-    field: bytes
-    """A pattern of one field."""
-    partial: bytes
-    """A pattern of a field that may have been cut short at the end of the data."""
-    delimiter: bytes
-    null: bytes
-    ambiguous = False
-    """Whether NULL is written as a value could be: it may be somebody's guess at one, so it is covered likewise."""
-
-    @abstractmethod
-    def value(self, field: bytes) -> bytes:
-        """Return what a field that is not NULL stands for."""
-
-    @abstractmethod
-    def field_of(self, value: bytes) -> bytes:
-        """Return the field that stands for a value."""
-
-
-class _Text(_Grammar):
-    def __init__(self, layout: CopyFormat) -> None:
-        self.delimiter = _single(layout.delimiter or b"\t")
-        self.null = rb"\N" if layout.null is None else layout.null
-        delimiter = re.escape(self.delimiter)
-        ends = rb"(?=[\n" + delimiter + rb"])"
-        escape = rb"\\[bfnrtv\\" + delimiter + rb"]"
-        plain = rb"[^\\\r\n" + delimiter + rb"]*+"
-        value = plain + rb"(?:" + escape + plain + rb")*+"
-        self.ambiguous = bool(re.fullmatch(value, self.null))
-        self.field = rb"(?:" + re.escape(self.null) + ends + rb"|" + value + rb")"
-        # What is wrong with it shows when its newline has come.
-        self.partial = rb"[^\n]*+"
-        self._escape = re.compile(rb"\\(.)", re.DOTALL)
-        self._special = re.compile(rb"[\b\f\n\r\t\v\\" + delimiter + rb"]")
-
-    def value(self, field: bytes) -> bytes:
-        if b"\\" not in field:
-            return field
-        return self._escape.sub(lambda found: _MEANT.get(found[1], found[1]), field)
-
-    def field_of(self, value: bytes) -> bytes:
-        return self._special.sub(lambda found: b"\\" + _ESCAPED.get(found[0], found[0]), value)
-
-
-class _Csv(_Grammar):
-    def __init__(self, layout: CopyFormat) -> None:
-        self.delimiter = _single(layout.delimiter or b",")
-        self.null = b"" if layout.null is None else layout.null
-        self._quote = _single(layout.quote)
-        self._escape = _single(layout.escape or layout.quote)
-        quote, escape, delimiter = map(re.escape, (self._quote, self._escape, self.delimiter))
-        plain = rb"[^" + quote + escape + rb"]*+"
-        inside = plain + rb"(?:" + escape + rb"[" + quote + escape + rb"]" + plain + rb")*+"
-        outside = rb"[^\r\n" + quote + delimiter + rb"]*+"
-        self.field = rb"(?:" + quote + inside + quote + rb"|" + outside + rb")"
-        self.partial = rb"(?:" + quote + inside + rb"(?:" + quote + rb"|" + escape + rb")?+|" + outside + rb")"
-        self._special = re.compile(rb"[" + quote + escape + rb"]")
-        self._escaped = re.compile(escape + rb"([" + quote + escape + rb"])")
-
-    def value(self, field: bytes) -> bytes:
-        if not field.startswith(self._quote):
-            return field
-        return self._escaped.sub(rb"\1", field[1:-1])
-
-    def field_of(self, value: bytes) -> bytes:
-        # Always quoted: so it can be neither NULL nor the end of the data, whatever the options.
-        return self._quote + self._special.sub(lambda found: self._escape + found[0], value) + self._quote
+            return _Lines(TextGrammar(layout), layout.header, coverings, limit)
 
 
 class _Lines(Copied):
     """Rows that end with a newline."""
 
     def __init__(
-        self, grammar: _Grammar, header: bool, coverings: Sequence[Covering | None], limit: int = ROW_LIMIT
+        self, grammar: Grammar, header: bool, coverings: Sequence[Covering | None], limit: int = ROW_LIMIT
     ) -> None:
         super().__init__(coverings, limit)
-        self._header = header
+        self._begun = not header
         self._null = grammar.null
         self._value, self._field_of = grammar.value, grammar.field_of
         self._covered: list[tuple[int, Covering, bytes | None, bool]] = []
-        fields: list[bytes] = []
-        for covering in coverings:
+        delimiter = re.escape(grammar.delimiter)
+        pattern: list[bytes] = []
+        passed = 0
+        for at, covering in enumerate(coverings):
+            separator = delimiter if at + 1 < len(coverings) else b""
+            if covering is None and separator:
+                passed += 1
+                continue
+            if passed:
+                # As a repetition, since a pattern of a thousand fields would take seconds to compile.
+                pattern.append(rb"(?:%b%b){%d}" % (grammar.field, delimiter, passed))
+                passed = 0
             if covering is None:
-                fields.append(grammar.field)
+                pattern.append(grammar.field)
                 continue
             constant = self._field(covering.value) if isinstance(covering, Constant) else None
             nulls = grammar.ambiguous or (isinstance(covering, Constant) and covering.nulls)
-            fields.append(b"(" + grammar.field + b")")
             self._covered.append((len(self._covered) + 1, covering, constant, nulls))
-        delimiter = re.escape(grammar.delimiter)
-        self._row = re.compile(delimiter.join(fields) + rb"\n")
-        several = rb"(?:" + grammar.field + delimiter + rb"){0,%d}" % max(len(coverings) - 1, 0)
-        self._unfinished = re.compile(several + (grammar.partial if coverings else b"") + rb"\Z")
+            pattern.append(b"(" + grammar.field + b")" + separator)
+        self._row = re.compile(b"".join(pattern) + rb"\n")
+        self._unfinished = re.compile(grammar.unfinished(len(coverings)))
+
+    def _row_by_row(self, data: bytes, start: int, end: int) -> bytes | None:
+        match, unpack, pack = self._row.match, HEADER.unpack_from, HEADER.pack
+        pieces: list[bytes] = []
+        kept = at = start
+        while at + 5 < end:
+            tag, length = unpack(data, at)
+            following = at + 1 + length
+            found = match(data, at + 5, following)
+            if tag != COPY_DATA or following > end or found is None or found.end() != following:
+                return None
+            pieces.append(data[kept:at])
+            head = len(pieces)
+            pieces.append(b"")
+            kept, grown = self._fields(data, found, at + 5, pieces)
+            pieces[head] = pack(COPY_DATA, length + grown)
+            at = following
+        if at != end:
+            return None
+        pieces.append(data[kept:at])
+        return b"".join(pieces)
 
     def _ready(self, data: bytes) -> bool:
         return b"\n" in data
 
     def _rows(self, data: bytes, pieces: list[bytes]) -> int:
-        match, put, covered, null = self._row.match, pieces.append, self._covered, self._null
+        match = self._row.match
         kept = at = 0
-        if self._header and not self._begun:
+        if not self._begun:
             header = match(data)
             at = header.end() if header else 0
             self._begun = bool(header)
         while found := match(data, at):
-            for group, covering, constant, nulls in covered:
-                start, end = found.span(group)
-                field = data[start:end]
-                if field == null and not nulls:
-                    continue
-                replacement = constant if constant is not None else self._replaced(field, covering)
-                put(data[kept:start])
-                put(replacement)
-                kept = end
+            kept, _ = self._fields(data, found, kept, pieces)
             at = found.end()
-        put(data[kept:at])
+        pieces.append(data[kept:at])
         if at < len(data) and not self._unfinished.match(data, at):
             raise ProtocolError("expected rows of as many columns as are copied, in the format that was asked for")
         return at
+
+    def _fields(self, data: bytes, row: re.Match[bytes], kept: int, pieces: list[bytes]) -> tuple[int, int]:
+        """Add a row up to its last covered field, and what is before it from `kept` on.
+
+        Return where that ends, and by how many bytes the row has grown.
+        """
+        grown = 0
+        null = self._null
+        for group, covering, constant, nulls in self._covered:
+            begun, ended = row.span(group)
+            field = data[begun:ended]
+            if field == null and not nulls:
+                continue
+            covered = constant if constant is not None else self._replaced(field, covering)
+            pieces.append(data[kept:begun])
+            pieces.append(covered)
+            grown += len(covered) - (ended - begun)
+            kept = ended
+        return kept, grown
 
     def _replaced(self, field: bytes, covering: Covering) -> bytes:
         value = self._value(field)
@@ -277,6 +222,13 @@ class _Binary(Copied):
         super().finish()
         if not self._ended:
             raise ProtocolError("expected the copied data to end with its trailer")
+
+    def _row_by_row(self, data: bytes, start: int, end: int) -> bytes | None:
+        try:
+            return None if self._ended else cover_rows(data, start, end, self._coverings, COPY_DATA)
+        except ProtocolError:
+            # Read by the field, it is either rows in other pieces, or refused for good.
+            return None
 
     def _ready(self, data: bytes) -> bool:
         return self._size >= self._wanted
@@ -340,9 +292,3 @@ class _Binary(Copied):
         pieces += parts
         pieces.append(data[kept:at])
         return at
-
-
-def _single(character: bytes) -> bytes:
-    if len(character) != 1:
-        raise ProtocolError("expected a single byte to part, quote or escape the fields")
-    return character

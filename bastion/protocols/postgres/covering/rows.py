@@ -18,7 +18,7 @@ Covering: TypeAlias = Callable[[bytes], bytes | None]
 Detector: TypeAlias = Callable[[bytes], bytes]
 """Returns a cell with what was found in it covered: the very same object where nothing was."""
 
-_DATA_ROW: Final = ord("D")
+DATA_ROW: Final = ord("D")
 _HEAD: Final = Struct(">BIH")
 _LENGTH: Final = Struct(">i")
 _NULL: Final = b"\xff\xff\xff\xff"
@@ -42,10 +42,11 @@ def cell(value: bytes | None) -> bytes:
     return _NULL if value is None else _LENGTH.pack(len(value)) + value
 
 
-def cover_rows(data: bytes, start: int, end: int, coverings: Sequence[Covering | None]) -> bytes:
+def cover_rows(data: bytes, start: int, end: int, coverings: Sequence[Covering | None], type_: int = DATA_ROW) -> bytes:
     """Return the whole DataRow messages from `start` to `end` with each cell covered that has a covering.
 
-    Raises `ProtocolError` if they are anything else, or have not as many columns as there are coverings.
+    Raises `ProtocolError` if they are anything else, or have not as many columns as there are coverings. Messages of
+    another `type_` that are built likewise are those of a COPY in binary format.
     """
     width = len(coverings)
     constants: list[bytes | None] = []
@@ -63,7 +64,7 @@ def cover_rows(data: bytes, start: int, end: int, coverings: Sequence[Covering |
         while at < end:
             tag, length, count = unpack_head(data, at)
             following = at + 1 + length
-            if tag != _DATA_ROW or count != width or following > end:
+            if tag != type_ or count != width or following > end:
                 raise ProtocolError("expected whole rows of as many columns as were described")
             head = len(pieces)
             put(b"")
@@ -95,7 +96,7 @@ def cover_rows(data: bytes, start: int, end: int, coverings: Sequence[Covering |
             # Cells only ever lead on, so this one check says that each of them ended within the row.
             if here != following:
                 raise ProtocolError("expected the cells of a row to fill it")
-            pieces[head] = pack_head(_DATA_ROW, length + grown, width)
+            pieces[head] = pack_head(type_, length + grown, width)
             if kept < here:
                 put(data[kept:here])
             at = following

@@ -1,5 +1,6 @@
 """Copied rows, however they come: real servers take back what was covered, and what is no row never passes."""
 
+import contextlib
 import itertools
 import struct
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bastion.errors import LimitExceeded, ProtocolError
-from bastion.protocols.postgres.covering.copied import Copied, CopyFormat, Form, copied, cover_copied
+from bastion.protocols.postgres.covering.copied import Copied, copied
+from bastion.protocols.postgres.covering.grammar import CopyFormat, Form
 from bastion.protocols.postgres.covering.rows import Constant, Covering
 from bastion.protocols.postgres.messages import COPY_DATA, frame
 from tests.kit.postgres import Server, fresh_database
@@ -27,12 +29,39 @@ def reversed_text(value: bytes) -> bytes:
     return value.decode()[::-1].encode()
 
 
+def pieces(data: bytes, points: Sequence[int]) -> list[bytes]:
+    """Return some bytes, cut at those points."""
+    cuts = sorted({0, len(data), *(p % (len(data) + 1) for p in points)})
+    return [data[a:b] for a, b in itertools.pairwise(cuts)]
+
+
 def through(stream: Copied, data: bytes, points: Sequence[int] = ()) -> bytes:
     """Return what comes out of a stream that is cut at those points."""
-    cuts = sorted({0, len(data), *(p % (len(data) + 1) for p in points)})
-    out = b"".join([stream.feed(data[a:b]) for a, b in itertools.pairwise(cuts)])
+    out = b"".join(map(stream.feed, pieces(data, points)))
     stream.finish()
     return out
+
+
+def over(stream: Copied, messages: Sequence[bytes], together: int) -> list[bytes]:
+    """Return what becomes of messages that are passed over that many together."""
+    out = []
+    for at in range(0, len(messages), together):
+        run = b"".join(frame(COPY_DATA, message) for message in messages[at : at + together])
+        out.append(stream.cover(b"head" + run + b"tail", 4, 4 + len(run)))
+    stream.finish()
+    return out
+
+
+def carried(run: bytes) -> list[bytes]:
+    """Return what a run of messages carries."""
+    found, at = [], 0
+    while at < len(run):
+        tag, length = struct.unpack_from(">BI", run, at)
+        assert tag == COPY_DATA
+        found.append(run[at + 5 : at + 1 + length])
+        at += 1 + length
+    assert at == len(run)
+    return found
 
 
 FORMATS = {
@@ -136,9 +165,9 @@ def test_a_server_takes_back_what_was_covered(connection: psycopg.Connection[Any
     assert len(covered) == len(data) or plan != "none"
     if plan == "none":
         assert covered == data
-    wire = b"".join(frame(COPY_DATA, message) for message in messages)
-    rewritten = cover_copied(b"head" + wire, 4, 4 + len(wire), copied(layout, coverings))
-    assert rewritten.count(b"d\0") >= len(messages)
+    rewritten = [carried(rewritten) for rewritten in over(copied(layout, coverings), messages, 5)]
+    assert list(map(len, rewritten)) == [len(messages[at : at + 5]) for at in range(0, len(messages), 5)]
+    assert b"".join(itertools.chain(*rewritten)) == covered
     connection.execute("truncate kept")
     taken = f"copy kept (a, b, c) from stdin {options.replace(', force_quote *', '')}"
     with connection.cursor().copy(taken.encode()) as copy:
@@ -188,6 +217,12 @@ def test_any_pieces_give_the_same_rows(
     stream = written(layout, data.draw(st.lists(row, max_size=5)))
     whole = through(copied(layout, coverings), stream)
     assert whole == through(copied(layout, coverings), stream, data.draw(st.lists(st.integers(0, 500), max_size=12)))
+    points = sorted(
+        {0, len(stream), *(p % (len(stream) + 1) for p in data.draw(st.lists(st.integers(0, 500), max_size=9)))}
+    )
+    messages = [stream[a:b] for a, b in itertools.pairwise(points)]
+    runs = over(copied(layout, coverings), messages, data.draw(st.integers(1, 5)))
+    assert whole == b"".join(message for run in runs for message in carried(run))
     # What was covered is a stream of the same format, in which nothing else changed.
     assert through(copied(layout, [None] * len(coverings)), whole) == whole
 
@@ -204,10 +239,12 @@ def test_any_pieces_give_the_same_rows(
 def test_any_bytes_raise_nothing_else(
     layout: CopyFormat, coverings: list[Covering | None], data: bytes, points: list[int]
 ) -> None:
-    try:
+    with contextlib.suppress(ProtocolError):
         through(copied(layout, coverings), data, points)
-    except ProtocolError:
-        return
+    with contextlib.suppress(ProtocolError):
+        copied(layout, coverings).cover(data, 0, len(data))
+    with contextlib.suppress(ProtocolError):
+        over(copied(layout, coverings), [PREAMBLE, data, data] if layout.form is Form.BINARY else [data, data], 1)
 
 
 FLAWED = {
@@ -286,6 +323,23 @@ def test_a_field_as_large_as_a_message_is_read() -> None:
         assert through(copied(layout, [None, Constant(b"x")]), data).count(CANARY) == 0
 
 
+@pytest.mark.parametrize(
+    ("layout", "row"),
+    [
+        (CopyFormat(null=b"none"), b"none\t" * 1000),
+        (CopyFormat(), rb"\N" + b"\t\\N" * 1000),
+        (CopyFormat(), b"a\t" * 1599 + b"x" * 1_000_000),
+        (CopyFormat(Form.CSV), b"," * 1000),
+        (CopyFormat(Form.CSV), b'"a,\n",' * 1599 + b'"' + b"x\n" * 1_000_000 + b'"'),
+    ],
+)
+def test_a_row_that_is_none_is_refused_in_no_time(layout: CopyFormat, row: bytes) -> None:
+    """The patterns are tried in one way only: otherwise these would take for ever."""
+    for columns in (999, 1600, 1602):
+        with pytest.raises(ProtocolError):
+            through(copied(layout, [None] * columns), row + b"\r\n")
+
+
 def test_a_delimiter_is_one_byte() -> None:
     for layout in (CopyFormat(delimiter=b"ab"), CopyFormat(Form.CSV, quote=b""), CopyFormat(Form.CSV, escape=b"xx")):
         with pytest.raises(ProtocolError):
@@ -295,12 +349,12 @@ def test_a_delimiter_is_one_byte() -> None:
 @pytest.mark.parametrize("wire", [b"d\0\0\0\3", b"d\0\0\0", b"D\0\0\0\4", b"d\0\0\0\6a"])
 def test_messages_are_whole(wire: bytes) -> None:
     with pytest.raises(ProtocolError):
-        cover_copied(wire, 0, len(wire), copied(CopyFormat(), [None]))
+        copied(CopyFormat(), [None]).cover(wire, 0, len(wire))
 
 
 def test_a_message_that_ends_no_row_is_joined_with_the_next() -> None:
     wire = frame(COPY_DATA, b"a\tcan") + frame(COPY_DATA, b"ary\nb\tc\n") + frame(COPY_DATA, b"d\te\n")
-    covered = cover_copied(wire, 0, len(wire), copied(CopyFormat(), [None, Constant(b"x")]))
+    covered = copied(CopyFormat(), [None, Constant(b"x")]).cover(wire, 0, len(wire))
     assert covered == frame(COPY_DATA, b"a\tx\nb\tx\n") + frame(COPY_DATA, b"d\tx\n")
 
 
