@@ -32,6 +32,9 @@ def tell(session: Json, entries: Iterable[Json]) -> None:
             _entry(entry)
 
 
+_TOLD_APART = frozenset({"ticket", "covered", "found"})
+
+
 def _entry(entry: Json) -> None:
     data = entry.get("data")
     data = data if isinstance(data, Mapping) else {}
@@ -52,6 +55,10 @@ def _entry(entry: Json) -> None:
             OUT.line(f"  {at}  {data.get('state')}: {data.get('is')}{rule}{_because(data)}")
         case "finished":
             OUT.line(f"  {at}  {_outcome(data)}")
+            if data.get("covered"):
+                OUT.line(f"  {at}  covered: {', '.join(f'{c} by {m}' for c, m in data['covered'].items())}")
+            if data.get("found"):
+                OUT.line(f"  {at}  found and covered: {', '.join(f'{k} ({n})' for k, n in data['found'].items())}")
         case "closed":
             OUT.line()
             OUT.line(f"{at}  closed: {data.get('reason')}")
@@ -71,21 +78,24 @@ def moment(at: object) -> str:
 def _verdict(verdict: Json) -> str:
     match verdict.get("is"):
         case "allow":
-            masks = f", masked by {', '.join(verdict['masks'])}" if verdict.get("masks") else ""
-            return f"allowed by {', '.join(verdict.get('rules', ()))}{masks}"
+            return f"allowed by {', '.join(verdict.get('rules', ()))}{_masks(verdict)}"
         case "deny":
             return f"denied by {verdict.get('rule')}: {verdict.get('reason')}"
         case "hold":
-            return f"held by {', '.join(str(d.get('rule')) for d in verdict.get('demands', ()))}"
+            return f"held by {', '.join(str(d.get('rule')) for d in verdict.get('demands', ()))}{_masks(verdict)}"
         case other:
             return str(other)
+
+
+def _masks(verdict: Json) -> str:
+    return f", masked by {', '.join(verdict['masks'])}" if verdict.get("masks") else ""
 
 
 def _outcome(data: Json) -> str:
     """Return what came of a statement, as its protocol noted it."""
     if data.get("sqlstate"):
         return f"failed ({data['sqlstate']})"
-    shown = {name: value for name, value in data.items() if name != "ticket" and value not in ("", None)}
+    shown = {name: value for name, value in data.items() if name not in _TOLD_APART and value not in ("", None)}
     return ", ".join(f"{name} {_plain(value)}" for name, value in shown.items()) or "done"
 
 

@@ -63,6 +63,12 @@ rules:
     where: {labels: {env: prod}}
     sql: {verbs: [create, alter, drop, truncate, grant, revoke]}
     reason: Schema changes go through migrations.
+masks:
+  - name: personal-data
+    columns: [public.*.email, public.*.ssn, public.payments.card_number]
+    cover: partial
+    unless: {groups: [dba]}
+    approval: {by: [dba]}
 """
 
 

@@ -19,6 +19,7 @@ from bastion.demo.stage import TARGET, Outcome, Stage, shown
 
 READ = "select customers.id, name, email, card_number from customers join orders on customer_id = customers.id \
 join payments on order_id = orders.id order by payments.id limit 3"
+DISGUISED = "select reverse(ssn) as note, left(email, 12) from customers order by id limit 1"
 DELETE = "delete from orders where status = 'abandoned' and placed_at < '2024-01-01'"
 _DOOMED = DELETE.replace("delete", "select count(*)", 1)
 DROP = "drop table customers"
@@ -75,13 +76,20 @@ class Tour:
     def _read(self) -> None:
         self._step(
             "She reads",
-            "The policy lets engineers read. She has no password for the database: the gateway holds it, and records "
-            f"what she does. `bastion connect {TARGET}` without -c opens a full session; so does psql, see "
+            "The policy lets engineers read, and masks personal data. She has no password for the database: the gateway "
+            f"holds it, and records what she does. `bastion connect {TARGET}` without -c opens a full session; so does psql, see "
             f"`bastion tunnel {TARGET}`.",
         )
         done = self._do(ENGINEER, "connect", TARGET, "-c", READ)
         rows = self._stage.database.query(READ)
-        self._expect("the rows came from the database", done.status == 0 and all(str(r[2]) in done.out for r in rows))
+        self._expect("the rows came from the database", done.status == 0 and all(str(r[1]) in done.out for r in rows))
+        secret = [str(value) for row in rows for value in row[2:]]
+        self._expect("without an address or a card number", not any(value in done.out for value in secret))
+        self._expect("of which only the last digits show", all(str(r[3])[-4:] in done.out for r in rows))
+        done = self._do(ENGINEER, "connect", TARGET, "-c", DISGUISED)
+        ((note, start),) = self._stage.database.query(DISGUISED)
+        hidden = note not in done.out and start not in done.out
+        self._expect("however she asks for them", done.status == 0 and hidden)
 
     def _change(self) -> None:
         self._step(

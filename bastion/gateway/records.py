@@ -83,12 +83,13 @@ def verdict_record(verdict: Verdict) -> dict[str, object]:
             return {"is": "allow", "rules": list(rules), "masks": [m.name for m in masks]}
         case Deny(rule=rule, reason=reason):
             return {"is": "deny", "rule": rule, "reason": reason}
-        case Hold(demands=demands, expires=expires):
+        case Hold(demands=demands, expires=expires, masks=masks):
             wanted = [
                 {"rule": d.rule, "reason": d.reason, "approvers": sorted(d.approvers), "votes": d.votes}
                 for d in demands
             ]
-            return {"is": "hold", "demands": wanted, "expires": expires.total_seconds()}
+            covered = [m.name for m in masks]
+            return {"is": "hold", "demands": wanted, "expires": expires.total_seconds(), "masks": covered}
 
 
 def request(approval: Approval) -> dict[str, object]:

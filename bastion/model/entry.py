@@ -6,12 +6,14 @@ The kinds that every session may hold, and the members of their JSON:
                client, policy}
     judged    {ticket, verb, access, text, arguments, resources, facts, verdict}
               verdict is {"is": "allow", "rules": […], "masks": […]}, {"is": "deny", "rule", "reason"} or
-              {"is": "hold", "demands": [{"rule", "reason", "approvers", "votes"}], "expires": seconds}
+              {"is": "hold", "demands": [{"rule", "reason", "approvers", "votes"}], "expires": seconds,
+              "masks"}
               arguments are null, a string, or {"hex": …} for one in a binary format
     waiting   {ticket, approval, digest}                    follows the `judged` of what is held
     vote      {approval, subject, name, issuer, approves, reason}
     settled   {ticket, approval, state, is, rule, reason}   is: allow or deny; no approval where nobody was asked
     finished  {ticket, …}                                   what the protocol knows of the outcome, such as tag and rows
+              covered: the mask that covered each field of the result; found: how often each detector found something
     output    bytes as they went to the client; its protocol's transcript reads them
     closed    {reason}
 

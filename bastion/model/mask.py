@@ -1,11 +1,16 @@
 """What is covered in what comes back, and how; and the ways in which a statement can use what is to be covered."""
 
 import enum
+import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 USES: Final = "uses"
-"""The fact of a resource under which its classifier says how each of its watched fields is used."""
+"""The fact of a resource under which its classifier says how each watched field is used, by the name masks know it by.
+
+One field can go by several names, as that of a part and that of the whole. For a function that nobody vouches for it
+says, under any one key, how its result is used."""
 
 BECAUSE: Final = "because"
 """The fact beside it that says in words, by the same keys, why a use is more than showing the field."""
@@ -76,3 +81,22 @@ class Mask:
     predicates: Predicates = Predicates.HOLD
     trusts: tuple[str, ...] = ()
     """Functions, as `schema.name`, whose results show nothing of the columns."""
+
+    @property
+    def searches(self) -> bool:
+        """Whether it runs detectors."""
+        return bool(self.detectors or self.patterns)
+
+    def names(self, column: str) -> bool:
+        """Tell whether one of its patterns means a column, given as `schema.table.column`."""
+        return any(_pattern(pattern).fullmatch(column) for pattern in self.columns)
+
+    def doubts(self, function: str) -> bool:
+        """Tell whether what a function that nobody vouches for returns may show its columns."""
+        return bool(self.columns) and function not in self.trusts
+
+
+@lru_cache(4096)
+def _pattern(text: str) -> re.Pattern[str]:
+    """Return a pattern of column names as an expression; more than it may name is covered, never less."""
+    return re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeAlias
 
 from bastion.masking.detectors import NAMES
@@ -75,7 +74,7 @@ def masking(rules: Iterable[MaskRule], action: Action) -> Masking:
     masks: list[Mask] = []
     holding: list[MaskRule] = []
     for rule in rules:
-        reached = bool(rule.mask.detectors or rule.mask.patterns)
+        reached = rule.mask.searches
         held = False
         for resource in action.resources:
             for name, uses, why in _uses(resource, rule.mask):
@@ -99,21 +98,15 @@ def _uses(resource: Resource, mask: Mask) -> Iterable[tuple[str, set[Use], str]]
         return
     because = resource.facts.get(BECAUSE)
     for field, uses in found.items():
-        name = resource.name if resource.kind == "function" else f"{resource.name}.{field}"
+        name = resource.name if resource.kind == "function" else field
         if resource.kind == "function":
             # Nobody knows what it shows; it may be anything that any mask covers.
-            if name in mask.trusts:
+            if not mask.doubts(name):
                 continue
-        elif field != ANY and not any(_pattern(column).fullmatch(name) for column in mask.columns):
+        elif field != ANY and not mask.names(name):
             continue
         why = because.get(field, "") if isinstance(because, Mapping) else ""
         yield name, {Use(use) for use in uses}, why
-
-
-@lru_cache(1024)
-def _pattern(text: str) -> re.Pattern[str]:
-    """Return a pattern of column names as an expression; more than it may name is covered, never less."""
-    return re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL)
 
 
 def _forbidden(name: str, uses: set[Use], why: str) -> str:

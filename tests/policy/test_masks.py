@@ -35,8 +35,8 @@ def policy(masks: str, directory: Path, *targets: Any) -> Policy:
 
 
 def uses(column: str, *how: str, verb: str = "select") -> Action:
-    relation, _, name = column.rpartition(".")
-    return action("relation", relation, name, *how, verb=verb)
+    relation = column.rpartition(".")[0]
+    return action("relation", relation, column, *how, verb=verb)
 
 
 def action(kind: str, name: str, field: str, *how: str, verb: str = "select") -> Action:

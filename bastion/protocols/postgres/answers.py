@@ -6,16 +6,18 @@ to the next Sync; a Query that fails skips nothing. While it takes COPY data in,
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from bastion.errors import LimitExceeded, ProtocolError, UnreadableStream
 from bastion.model.text import visible
 from bastion.protocols.contract import Note
 from bastion.protocols.postgres import messages as m
 from bastion.protocols.postgres.binding import UNKNOWN_PORTAL, UNKNOWN_STATEMENT, Portal, Statement
+from bastion.protocols.postgres.covering import words
 from bastion.protocols.postgres.messages import Mark
-from bastion.protocols.postgres.names import Change, Names
-from bastion.protocols.postgres.refusal import Refusal, is_of_substitute
+from bastion.protocols.postgres.names import Names
+from bastion.protocols.postgres.owed import Expected, Run
+from bastion.protocols.postgres.refusal import is_of_substitute
 
 _OWED_AT_MOST: Final = 100_000
 """Answers owed at once."""
@@ -30,38 +32,8 @@ _TAGS_SHOWN: Final = 4000
 """Characters of the tags of one text, behind which it is only said that there are more."""
 _MORE: Final = "; and more"
 IDLE: Final = ord("I")
+FAILED: Final = ord("E")
 _STATUSES: Final = frozenset(b"ITE")
-
-
-class Expected:
-    """One message that the target is to answer, and what follows from the answer."""
-
-    # A plain class: one is made for every message, and what is rarely set is a default of the class.
-    refusal: Refusal | None = None
-    """Set on a substitute: what the client is told in place of its error."""
-    portal: Portal | None = None
-    """What an Execute runs."""
-    statement: Statement | None = None
-    """What a Describe asks about."""
-    single = True
-    """Whether a Query holds one statement, which happens as a whole or not at all."""
-    doubts = False
-    """Whether it could do anything at all, to names as well."""
-    by_name = False
-    """Whether what it could do is only unknown for the name that it goes by."""
-    sqlstate = ""
-    """Of the error that it was answered with."""
-    tag = ""
-    """What it was completed with; several statements of one Query parted by semicolons."""
-    rows = 0
-
-    def __init__(self, kind: int, changes: tuple[Change[Any], ...] = (), ticket: int = 0) -> None:
-        self.kind = kind
-        """The message's type; CopyDone stands for a CopyFail too."""
-        self.changes = changes
-        """What it does to names if it succeeds."""
-        self.ticket = ticket
-        """Of its judgement; 0 if it was not judged."""
 
 
 class Answers:
@@ -74,6 +46,8 @@ class Answers:
         """The transaction status of the latest ReadyForQuery."""
         self.copying_in = False
         """Whether the target reads COPY data."""
+        self._awaits = True
+        """Whether the target has been sent nothing to answer since it was ready."""
         self.failed_run = False
         """Whether the target skips whatever comes until the next Sync that it has not seen yet."""
         self.notes: list[Note] = []
@@ -82,31 +56,67 @@ class Answers:
         """What is to be put on the record before that; likewise."""
         self._pinned = {k: v for k, v in parameters.items() if k in PINNED}
         self._owed: deque[Expected] = deque()
+        self._run: Run | None = None
+        """A run that is all there is owed, as long as nothing has to be said of its messages one by one."""
         self._copying_out = False
         self._ignored_syncs = 0
         self._introduced: Portal | None = None
         self._last_columns: tuple[Statement, tuple[int, ...]] | None = None
+        self._quiet = False
+        """Whether what the target says in words could quote a value that is masked."""
+        self.deaf = False
+        """Whether what others notify the session of is kept from it."""
 
     @property
     def outstanding(self) -> int:
         """How many messages the target has not answered yet."""
+        self.unfold()
         return len(self._owed)
 
     @property
     def ready_is_due(self) -> bool:
         """Tell whether the target is going to report ReadyForQuery without being sent anything more."""
+        self.unfold()
         return any(e.kind in (m.SYNC, m.QUERY) for e in self._owed)
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether the target waits for a message, and nothing that it was sent belongs to what may come next."""
+        return self._awaits and not self._owed and not self._ignored_syncs and not self.failed_run
 
     @property
     def running(self) -> bool:
         """Tell whether the target may be running a statement."""
+        self.unfold()
         return any(e.kind in (m.EXECUTE, m.QUERY) for e in self._owed)
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether nothing is owed: what was said before is all there is to know."""
+        return not self._owed and self._run is None and not self.failed_run and not self._ignored_syncs
+
+    def expect_run(self, run: Run) -> None:
+        """Take note that the target is sent a whole run, while nothing else is owed."""
+        if not self.settled:
+            raise AssertionError("something else is owed")
+        self._run = run
+        self._awaits = False
+
+    def unfold(self) -> None:
+        """Take the messages of a run one by one from here on."""
+        run, self._run = self._run, None
+        if run is not None:
+            self._owed.extend(run.unfolded(self.portals))
 
     def expect(self, expected: Expected) -> None:
         """Take note that the target is sent something that it will answer."""
+        self.unfold()
         if len(self._owed) >= _OWED_AT_MOST:
             raise LimitExceeded(f"more than {_OWED_AT_MOST} messages wait for the target's answer")
         self._owed.append(expected)
+        self._awaits = False
+        if expected.coverage is not None and expected.coverage.quiet:
+            self._quiet = True
 
     def ignore_sync(self) -> None:
         """Take note of a Sync that the target ignores if it still reads COPY data."""
@@ -114,6 +124,13 @@ class Answers:
 
     def take(self, data: bytes, marks: list[Mark]) -> bytes:
         """Follow what the target sent; return what the client is to see, which is the same but for refusals."""
+        run = self._run
+        if run is not None:
+            if run.is_answered_by(marks):
+                self._run = None
+                self._complete(run, data, marks)
+                return data
+            self.unfold()
         kept = 0
         pieces: list[bytes] = []
         for tag, start, end in marks:
@@ -126,6 +143,27 @@ class Answers:
             return data
         pieces.append(data[kept:])
         return b"".join(pieces)
+
+    def _complete(self, run: Run, data: bytes, marks: list[Mark]) -> None:
+        """Follow the whole answer to a run: its last messages are CommandComplete and ReadyForQuery."""
+        portal = run.portal
+        (_, start, end), (_, ready, _) = marks[-2], marks[-1]
+        if run.described or marks[0][0] == m.ROW_DESCRIPTION:
+            self._last_columns = None
+        if len(marks) > 2 and marks[-3][0] == m.DATA_ROW and portal is not self._introduced:
+            self._introduce(portal)
+        tag, rows = _TAGS.get(data[start + 5 : end]) or _tag(data, start, end)
+        self.notes.append(Note("finished", {"ticket": run.ticket, "tag": tag, "rows": rows}))
+        status = data[ready + 5]
+        if status not in _STATUSES:
+            raise _no_status()
+        self.status = status
+        self._awaits = True
+        if status == IDLE:
+            self.portals.end_transaction()
+            self._quiet = False
+        elif portal is not None:
+            self.portals.change(run.name, portal, run.number).happened()
 
     def _head(self, tag: int) -> Expected:
         owed = self._owed
@@ -144,11 +182,18 @@ class Answers:
         for change in head.changes:
             change.happened()
 
-    def _described(self, data: bytes, start: int, end: int) -> None:
+    def _described(self, data: bytes, start: int, end: int) -> bytes | None:
         """Take RowDescription, NoData or ParameterDescription."""
         tag = data[start]
         head = self._head(tag)
         kind = head.kind
+        if head.coverage is not None and tag == m.ROW_DESCRIPTION:
+            head.coverage.described(data, start, end)
+        if head.own:
+            if tag == m.PARAMETER_DESCRIPTION:
+                raise _unexpected(tag)
+            self._owed.popleft()
+            return b""
         self._last_columns = None
         if kind == m.DESCRIBE:
             if tag != m.PARAMETER_DESCRIPTION:
@@ -157,13 +202,15 @@ class Answers:
                     head.statement.row_description = data[start:end]
         elif kind != m.QUERY or tag != m.ROW_DESCRIPTION:
             raise _unexpected(tag)
+        return None
 
-    def _rows(self, data: bytes, start: int, end: int) -> None:
+    def _rows(self, data: bytes, start: int, end: int) -> bytes | None:
         head = self._head(m.DATA_ROW)
         if head.kind not in (m.EXECUTE, m.QUERY):
             raise _unexpected(m.DATA_ROW)
         if head.portal is not self._introduced:
             self._introduce(head.portal)
+        return None if head.coverage is None else head.coverage.rows(data, start, end)
 
     def _introduce(self, portal: Portal | None) -> None:
         """Note what the columns of a portal are, where the target described its statement at another time."""
@@ -183,16 +230,23 @@ class Answers:
             told = [[visible(name), oid, bool(form)] for (name, oid, _), form in zip(columns, formats, strict=True)]
             self.introductions.append(Note("columns", {"columns": told}))
 
-    def _copied(self, data: bytes, start: int, end: int) -> None:
+    def _copied(self, data: bytes, start: int, end: int) -> bytes | None:
         """Take CopyData or CopyDone."""
         if not self._copying_out:
             raise _unexpected(data[start])
+        coverage = self._owed[0].coverage
         if data[start] == m.COPY_DONE:
             self._copying_out = False
+            if coverage is not None:
+                coverage.copied_all()
+            return None
+        return None if coverage is None else coverage.copied(data, start, end)
 
     def _copy_out(self, data: bytes, start: int, end: int) -> None:
-        self._running(m.COPY_OUT_RESPONSE)
+        head = self._running(m.COPY_OUT_RESPONSE)
         self._copying_out = True
+        if head.coverage is not None:
+            head.coverage.copies(data, start, end)
 
     def _copy_in(self, data: bytes, start: int, end: int) -> None:
         """Take CopyInResponse: what was sent ahead, up to the end of the data, is read as part of the COPY."""
@@ -247,7 +301,7 @@ class Answers:
     def _ready(self, data: bytes, start: int, end: int) -> None:
         status = data[start + 5]
         if status not in _STATUSES:
-            raise ProtocolError("expected a transaction status of I, T or E")
+            raise _no_status()
         self.copying_in = self._copying_out = False
         self.status = status
         while self._owed and self._owed[0].kind == m.COPY_DONE:
@@ -263,8 +317,11 @@ class Answers:
             self._owed.popleft()
             if head.kind == m.QUERY:
                 self._queried(head)
+        self._awaits = not self._owed
         if status == IDLE:
             self.portals.end_transaction()
+            # What was put off to the end of the transaction has been said by now.
+            self._quiet = any(e.coverage is not None and e.coverage.quiet for e in self._owed)
 
     def _queried(self, head: Expected) -> None:
         for change in head.changes:
@@ -287,9 +344,9 @@ class Answers:
         if not self._owed:
             if fields.get("V", fields.get("S")) not in (b"FATAL", b"PANIC"):
                 raise _unexpected(m.ERROR_RESPONSE)
-            return None
+            return self._withheld(m.ERROR_RESPONSE, fields)
         head = self._owed[0]
-        replacement = None
+        replacement = self._withheld(m.ERROR_RESPONSE, fields)
         if head.refusal is not None and is_of_substitute(fields):
             sqlstate = head.refusal.sqlstate
             replacement = head.refusal.encoded()
@@ -316,8 +373,17 @@ class Answers:
             setting = name.decode("ascii")
             raise UnreadableStream(f"the target's setting {setting} changed, so what follows would be read differently")
 
-    def _passed(self, data: bytes, start: int, end: int) -> None:
-        """Take a notice or a notification, which may come at any time."""
+    def _noticed(self, data: bytes, start: int, end: int) -> bytes | None:
+        """Take a notice, which may come at any time."""
+        return self._withheld(m.NOTICE_RESPONSE, m.read_fields(data, start, end))
+
+    def _notified(self, data: bytes, start: int, end: int) -> bytes | None:
+        """Take a notification, which may come at any time."""
+        return words.quiet_notification(data, start, end) if self.deaf else None
+
+    def _withheld(self, tag: int, fields: dict[str, bytes]) -> bytes | None:
+        """Return an error or a notice without what could quote a masked value; None if it cannot."""
+        return m.notice(tag, words.withheld(fields)) if self._quiet else None
 
     def _running(self, tag: int) -> Expected:
         head = self._head(tag)
@@ -337,6 +403,8 @@ class Answers:
             detail["sqlstate"] = visible(head.sqlstate)
         elif not head.tag and head.portal is not None and not head.portal.suspended:
             detail["skipped"] = True
+        if head.coverage is not None:
+            detail |= head.coverage.told()
         self.notes.append(Note("finished", detail))
 
 
@@ -355,8 +423,8 @@ _FOLLOWED: Final[dict[int, Callable[[Answers, bytes, int, int], bytes | None]]] 
     m.EMPTY_QUERY_RESPONSE: Answers._empty_query,
     m.PORTAL_SUSPENDED: Answers._suspended,
     m.ERROR_RESPONSE: Answers._error,
-    m.NOTICE_RESPONSE: Answers._passed,
-    m.NOTIFICATION_RESPONSE: Answers._passed,
+    m.NOTICE_RESPONSE: Answers._noticed,
+    m.NOTIFICATION_RESPONSE: Answers._notified,
     m.PARAMETER_STATUS: Answers._parameter,
     m.COPY_IN_RESPONSE: Answers._copy_in,
     m.COPY_OUT_RESPONSE: Answers._copy_out,
@@ -376,6 +444,10 @@ def _tag(data: bytes, start: int, end: int) -> tuple[str, int]:
     if len(_TAGS) < _TAGS_KEPT:
         _TAGS[data[start + 5 : end]] = found
     return found
+
+
+def _no_status() -> ProtocolError:
+    return ProtocolError("expected a transaction status of I, T or E")
 
 
 def _unexpected(tag: int) -> ProtocolError:

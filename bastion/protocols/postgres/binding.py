@@ -3,6 +3,7 @@
 from typing import Final
 
 from bastion.model.action import Access, Action, Argument, Resource
+from bastion.protocols.postgres.coverage import Coverage
 from bastion.protocols.postgres.messages import Bound
 from bastion.protocols.postgres.sql.reading import Reading
 
@@ -66,6 +67,10 @@ class Portal:
     statement: Statement | None = None
     """What it was bound from, where a client bound it."""
     result_formats: tuple[int, ...] = ()
+    epoch = 0
+    """When it was bound, as `Understanding` counts what the session changes; 0 where that does not bear on it."""
+    coverage: Coverage | None = None
+    """What covers what it returns, as its latest ruling wants it."""
     described = False
     """Whether the client asked for a description of the portal itself."""
 

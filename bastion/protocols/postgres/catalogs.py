@@ -13,12 +13,18 @@ from bastion.model.target import Target
 from bastion.model.text import visible
 from bastion.protocols.postgres.authentication import Method
 from bastion.protocols.postgres.options import PostgresOptions, TlsMode
+from bastion.protocols.postgres.sql import building
 from bastion.protocols.postgres.sql.analysis import CatalogAnalyst, Changes
+from bastion.protocols.postgres.sql.catalog import Catalog
+from bastion.protocols.postgres.sql.lineage.watching import Watched, watch
 from bastion.protocols.postgres.sql.loading import load
+from bastion.protocols.postgres.understanding import SeenCatalog
 
 _FRESH_FOR: Final = 60.0
 """Seconds for which sessions go by a catalog that was read. What others change at the target without this gateway, such
 as a trigger that turns a harmless INSERT into another thing, is known to every session after that."""
+_OWN_CACHE_BYTES: Final = 2 * 1024 * 1024
+"""What the analyst of one session alone remembers of the texts that it has read."""
 _PATIENCE: Final = 10
 _REQUIRED: Final = {
     Method.SCRAM: "scram-sha-256",
@@ -29,7 +35,18 @@ _REQUIRED: Final = {
 }
 """libpq's `require_auth` for each method: as strict as the gateway's own connections."""
 
-Key = tuple[str, int, str, str]
+_LOCKS_LAST: Final = "3s"
+"""How long what is read may be locked, which may be by the very session that waits for it."""
+
+Key = tuple[str, int, str, str, frozenset[str]]
+
+
+class CatalogLocked(TargetRefused):
+    """Somebody's transaction holds a lock on what has to be read, such as the table of a view that it has truncated."""
+
+
+class ColumnsMissing(TargetRefused):
+    """A mask names a column that the target does not have: what it was meant to cover would be shown."""
 
 
 class Catalogs:
@@ -38,11 +55,13 @@ class Catalogs:
     def __init__(
         self,
         credential: Callable[[Target], Awaitable[bytes]],
+        masked: Callable[[Target], frozenset[str]],
         monotonic: Callable[[], float],
         *,
         fresh_for: float = _FRESH_FOR,
     ) -> None:
         self._credential = credential
+        self._masked = masked
         self._monotonic = monotonic
         self._fresh_for = fresh_for
         self._kept: dict[Key, tuple[float, CatalogAnalyst]] = {}
@@ -54,7 +73,8 @@ class Catalogs:
         now = self._monotonic()
         wanted = now - self._fresh_for if at_least is None else at_least
         options = PostgresOptions.model_validate(dict(target.options))
-        key = (target.host, target.port, options.database, target.user)
+        patterns = self._masked(target)
+        key = (target.host, target.port, options.database, target.user, patterns)
         async with self._locks.setdefault(key, asyncio.Lock()):
             kept = self._kept.get(key)
             if kept is not None and kept[0] >= wanted and not kept[1].outdated:
@@ -66,13 +86,40 @@ class Catalogs:
             async with self.connection(target) as connection:
                 try:
                     catalog = await load(connection)
+                except psycopg.errors.LockNotAvailable as error:
+                    raise CatalogLocked(f"the catalog of target {target.name} is locked by a transaction") from error
                 except psycopg.Error as error:
                     raise _unreachable(target, error) from error
-            analyst = CatalogAnalyst(catalog, changes=changes, as_of=as_of)
+            analyst = CatalogAnalyst(
+                catalog, changes=changes, as_of=as_of, watched=_watched(catalog, patterns), patterns=patterns
+            )
             self._kept[key] = (began, analyst)
             # Sessions that have begun go by it no longer than those that begin; who is idle then asks for nothing.
             asyncio.get_running_loop().call_later(self._fresh_for, analyst.grow_old)
             return analyst
+
+    async def view(self, seen: SeenCatalog) -> CatalogAnalyst:
+        """Return an analyst for the one session that has seen this of its catalog."""
+        shared = seen.analyst
+        if not isinstance(shared, CatalogAnalyst):
+            raise AssertionError("a session's own view is like that of an analyst with a catalog")
+
+        def make() -> CatalogAnalyst:
+            catalog = building.seen(seen.rows, shared.catalog.path)
+            return CatalogAnalyst(
+                catalog,
+                watched=_watched(catalog, shared.patterns),
+                patterns=shared.patterns,
+                cache_bytes=_OWN_CACHE_BYTES,
+                changes=shared.changes,
+                as_of=seen.as_of,
+                private=True,
+            )
+
+        loop = asyncio.get_running_loop()
+        analyst = await loop.run_in_executor(None, make)
+        loop.call_later(self._fresh_for, analyst.grow_old)
+        return analyst
 
     @asynccontextmanager
     async def connection(self, target: Target, *, purpose: str = "catalog") -> AsyncIterator[psycopg.AsyncConnection]:
@@ -91,6 +138,18 @@ class Catalogs:
             await connection.close()
 
 
+def _watched(catalog: Catalog, patterns: frozenset[str]) -> Watched:
+    """Return the columns that masks name; raise `ColumnsMissing` where one of them is not there, or is a part's."""
+    watched, useless = watch(catalog, sorted(patterns))
+    if useless:
+        raise ColumnsMissing(
+            f"the policy masks {visible(useless[0])}, and database {catalog.database} has no such column, or has it in "
+            "a table of which that one is a part",
+            hint="an operator has to name in `masks` the columns that are there, and those of the whole table",
+        )
+    return watched
+
+
 def connection_parameters(target: Target, options: PostgresOptions, credential: bytes, purpose: str) -> dict[str, Any]:
     """Return what libpq has to be told so that it connects exactly as the gateway itself does."""
     tls = options.tls
@@ -105,7 +164,7 @@ def connection_parameters(target: Target, options: PostgresOptions, credential: 
         "application_name": f"bastion {purpose}",
         "client_encoding": "UTF8",
         "connect_timeout": _PATIENCE,
-        "options": "-c standard_conforming_strings=on",
+        "options": f"-c standard_conforming_strings=on -c lock_timeout={_LOCKS_LAST}",
         # No file or variable of the gateway's own account adds anything to what was configured.
         "passfile": "/dev/null",
         "gssencmode": "disable",

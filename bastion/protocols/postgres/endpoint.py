@@ -29,7 +29,7 @@ from bastion.model.target import Target
 from bastion.protocols.contract import Claim, Door, End, Side
 from bastion.protocols.postgres import dialing, impact, refusal, startup
 from bastion.protocols.postgres import messages as m
-from bastion.protocols.postgres.catalogs import Catalogs
+from bastion.protocols.postgres.catalogs import CatalogLocked, Catalogs
 from bastion.protocols.postgres.codec import client_codec, target_codec
 from bastion.protocols.postgres.dialing import Reached
 from bastion.protocols.postgres.dialogue import Dialogue
@@ -39,7 +39,7 @@ from bastion.protocols.postgres.sql.analysis import CatalogAnalyst
 from bastion.protocols.postgres.sql.building import path_of
 from bastion.protocols.postgres.sql.reading import SearchPath
 from bastion.protocols.postgres.startup import CancelAsked, EncryptionAsked, Greeting, PasswordGiven, Startup
-from bastion.protocols.postgres.understanding import ReadText
+from bastion.protocols.postgres.understanding import ReadText, SeenCatalog
 
 _PORT: Final = 5432
 _SOCKET_PATH_AT_MOST: Final = 103
@@ -99,7 +99,7 @@ class PostgresEndpoint:
 
     def __init__(self, door: Door, clock: Clock) -> None:
         self._door = door
-        self._catalogs = Catalogs(door.credential, clock.monotonic)
+        self._catalogs = Catalogs(door.credential, door.masked, clock.monotonic)
         self._monotonic = clock.monotonic
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
@@ -258,6 +258,7 @@ class PostgresEndpoint:
             parameters=reached.parameters,
             path=made.path,
             settings=made.settings,
+            key=secrets.token_bytes(32),
             held_bytes=options.limits.behind_a_hold,
         )
         greeting = [_OK, *(startup.parameter_status(n, v) for n, v in reached.parameters.items())]
@@ -312,7 +313,12 @@ class _Attendant:
                     await dialing.cancel(self._target, self._options, self._reached)
                 return None
             case "catalog", _:
-                return await self._catalogs.analyst(self._target, at_least=self._monotonic())
+                try:
+                    return await self._catalogs.analyst(self._target, at_least=self._monotonic())
+                except CatalogLocked:
+                    return None
+            case "view", SeenCatalog() as seen:
+                return await self._catalogs.view(seen)
             case "read", ReadText(analyst=analyst, text=text, paths=paths, types=types):
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(None, analyst.read, text, paths, types)

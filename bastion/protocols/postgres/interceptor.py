@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from bastion.errors import LimitExceeded, ProtocolError
 from bastion.model.action import Action
+from bastion.model.mask import Mask
 from bastion.model.verdict import Allow, Deny, Ruling
 from bastion.protocols.contract import (
     Ask,
@@ -28,18 +29,22 @@ from bastion.protocols.contract import (
 )
 from bastion.protocols.postgres import messages as m
 from bastion.protocols.postgres import refusal
-from bastion.protocols.postgres.answers import Answers, Expected
+from bastion.protocols.postgres.answers import Answers
 from bastion.protocols.postgres.binding import UNKNOWN, Portal, Statement, arguments_of
+from bastion.protocols.postgres.coverage import Coverage, Unreadable
 from bastion.protocols.postgres.messages import Frames
 from bastion.protocols.postgres.names import Change, key
+from bastion.protocols.postgres.owed import Expected, Run
 from bastion.protocols.postgres.refusal import Refusal
+from bastion.protocols.postgres.renewing import Renewal
 from bastion.protocols.postgres.sql.reading import Analyst, Reading, SearchPath
 from bastion.protocols.postgres.traits import Traits
 from bastion.protocols.postgres.understanding import Understanding
+from bastion.protocols.postgres.usual import usual
 
 _Effect: TypeAlias = Effect[Frames]
 
-_PASS, _DROP, _REPLACE, _JUDGE, _WAIT = range(5)
+_PASS, _DROP, _REPLACE, _JUDGE, _WAIT, _PRECEDE = range(6)
 """What becomes of one message of the client."""
 
 
@@ -53,6 +58,8 @@ class SessionFacts:
     """The search path that the session starts with."""
     settings: dict[str, str] = field(default_factory=dict)
     """What the client asked for at start-up and got; for the record."""
+    key: bytes = field(default=b"", repr=False)
+    """The session's own, for covers that are digests."""
     held_bytes: int = 16 * 1024 * 1024
     held_messages: int = 10_000
 
@@ -65,6 +72,8 @@ class _Question:
     """Whether people are being asked."""
     canceled = False
     """Whether the client has cancelled it meanwhile."""
+    asked = False
+    """Whether the ruling was asked for already, before the messages up to it were taken one by one."""
 
     def __init__(
         self, kind: int, ticket: Ticket, action: Action, traits: Traits, portal: Portal | None, name: bytes
@@ -94,8 +103,13 @@ class PostgresInterceptor(Interceptor[Frames]):
         self._waits_for = ""
         self._advancing = False
         self._question: _Question | None = None
+        self._whole: tuple[Run, Frames] | None = None
+        """A whole run that waits for its ruling."""
+        self._asked: tuple[Ticket, Action] | None = None
+        """What was asked for such a run, when its messages are taken one by one after all."""
         self._ruling: Ruling | None = None
         self._substitute = b""
+        self._due: Refusal | None = None
         self._before: list[_Effect] = []
         self._begun = False
         self._over = ""
@@ -104,8 +118,17 @@ class PostgresInterceptor(Interceptor[Frames]):
 
     def received(self, side: Side, message: Frames) -> Iterable[_Effect]:
         """Return what follows from messages that `side` sent."""
+        if self._whole is not None:
+            return [*self._taken_apart(), *self.received(side, message)]
         if side is Side.TARGET:
             return self._answered(message)
+        if self._begun and not self._inbox and not self._skipping:
+            run = usual(message, self._run, self._answers, self._understanding)
+            if run is not None:
+                self._tickets += 1
+                run.ticket = self._tickets
+                self._whole = run, message
+                return (Judge(Ticket(run.ticket), run.action),)
         self._inbox.append(message)
         if self._waits_for:
             return self._queued(message)
@@ -113,6 +136,16 @@ class PostgresInterceptor(Interceptor[Frames]):
 
     def ruled(self, ticket: Ticket, ruling: Ruling) -> Iterable[_Effect]:
         """Return what follows from a ruling."""
+        whole = self._whole
+        if whole is not None:
+            run, message = whole
+            if run.ticket != ticket:
+                raise AssertionError(f"nothing waits for a ruling on {ticket}")
+            if isinstance(ruling, Allow) and not ruling.masks:
+                self._whole = None
+                return self._runs(run, message)
+            self._ruling = ruling
+            return self._taken_apart()
         question = self._question
         if question is None or question.ticket != ticket:
             raise AssertionError(f"nothing waits for a ruling on {ticket}")
@@ -124,24 +157,27 @@ class PostgresInterceptor(Interceptor[Frames]):
 
     def waiting(self, ticket: Ticket, notice: Waiting) -> Iterable[_Effect]:
         """Tell the client by a notice that people are being asked."""
+        before = self._taken_apart()
         question = self._question
         if question is None or question.ticket != ticket:
             raise AssertionError(f"nothing waits for a ruling on {ticket}")
         question.held = True
         said = refusal.waiting_notice(notice)
-        return (Note("output", said), Send(Side.CLIENT, Frames(said)))
+        return (*before, Note("output", said), Send(Side.CLIENT, Frames(said)))
 
     def answered(self, name: str, answer: object) -> Iterable[_Effect]:
         """Return what follows from the answer to an `Ask`."""
         match name:
             case "interrupt":
-                return self._interrupted()
+                return [*self._taken_apart(), *self._interrupted()]
             case "cancel":
                 return ()
             case "read" if isinstance(answer, Reading):
                 self._understanding.was_read(answer)
             case "catalog" if self._waits_for == "catalog":
                 self._understanding.renewed(answer)  # type: ignore[arg-type]  # the endpoint's analyst
+            case "view" if self._waits_for == "view":
+                self._understanding.viewed(answer)  # type: ignore[arg-type]  # likewise
             case _:
                 raise AssertionError(f"nothing was asked under the name {name}")
         self._waits_for = ""
@@ -160,7 +196,27 @@ class PostgresInterceptor(Interceptor[Frames]):
 
     # The target's side.
 
+    def _renewing(self, renewal: Renewal, message: Frames) -> Iterator[_Effect]:
+        """Take answers to what the gateway has asked on its own account."""
+        passed, sent = renewal.take(message)
+        if passed is not None:
+            yield from self._told(passed)
+        if sent is not None:
+            yield Send(Side.TARGET, sent)
+        if not renewal.done:
+            return
+        follows = self._understanding.looked()
+        if isinstance(follows, Ask):
+            yield follows
+            return
+        self._due = self._due or follows
+        yield from self._resumed([])
+
     def _answered(self, message: Frames) -> Iterable[_Effect]:
+        renewal = self._understanding.renewal
+        return self._told(message) if renewal is None else self._renewing(renewal, message)
+
+    def _told(self, message: Frames) -> Iterable[_Effect]:
         answers = self._answers
         shown = answers.take(message.data, message.marks)
         effects: list[_Effect] = []
@@ -191,12 +247,33 @@ class PostgresInterceptor(Interceptor[Frames]):
         yield Ask("interrupt", None)
         if self._answers.running:
             yield Ask("cancel", None)
+        if self._waits_for == "view":
+            # What is asked is over soon, and a cancel might come too late for it.
+            self._due = refusal.CANCELED
         question = self._question
         if question is not None and question.held:
             question.canceled = True
             yield Withdraw(question.ticket, "the client cancelled it")
 
     # The client's side.
+
+    def _taken_apart(self) -> list[_Effect]:
+        """Take the messages of a run that waits for its ruling one by one, up to the one that was judged."""
+        if self._whole is None:
+            return []
+        run, message = self._whole
+        self._whole = None
+        self._asked = Ticket(run.ticket), run.action
+        self._inbox.append(message)
+        return list(self._advance())
+
+    def _runs(self, run: Run, message: Frames) -> Iterable[_Effect]:
+        """Let a whole run through."""
+        if run.portal is not None:
+            run.portal.ticket = run.ticket
+            self._run += 1
+        self._answers.expect_run(run)
+        return (Send(Side.TARGET, message),)
 
     def _queued(self, message: Frames) -> Iterable[_Effect]:
         self._held_bytes += len(message.data)
@@ -211,6 +288,7 @@ class PostgresInterceptor(Interceptor[Frames]):
     def _advance(self) -> Iterator[_Effect]:
         """Take the client's messages in turn until none is left or one has to wait."""
         self._advancing = True
+        self._answers.unfold()
         if not self._begun:
             self._begun = True
             yield Ask("interrupt", None)
@@ -225,11 +303,14 @@ class PostgresInterceptor(Interceptor[Frames]):
             pieces: list[bytes] = []
             while at < count:
                 tag, start, end = marks[at]
-                step = _JUDGE if self._question is not None else _STEPS[tag](self, data, start, end)
+                if self._due is not None:
+                    step = self._refuse_due(tag)
+                else:
+                    step = _JUDGE if self._question is not None else _STEPS[tag](self, data, start, end)
                 if step == _JUDGE:
                     question = self._question
                     assert question is not None  # noqa: S101 -- what a step that says so has set
-                    if self._ruling is None:
+                    if self._ruling is None and not question.asked:
                         yield Judge(question.ticket, question.action)
                     if self._ruling is None:
                         self._waits_for = "ruling"
@@ -241,10 +322,10 @@ class PostgresInterceptor(Interceptor[Frames]):
                 if step == _WAIT:
                     break
                 pieces.append(data[kept:start])
-                if step == _REPLACE:
+                if step in (_REPLACE, _PRECEDE):
                     pieces.append(self._substitute)
                 at += 1
-                kept = end
+                kept = start if step == _PRECEDE else end
             if self._before:
                 yield from self._before
                 self._before = []
@@ -330,6 +411,7 @@ class PostgresInterceptor(Interceptor[Frames]):
             return self._refuse(m.BIND, _NOT_UTF8)
         portal = Portal(statement.reading, arguments, statement.facts(bound.formats))
         portal.statement, portal.result_formats = statement, bound.result_formats
+        portal.epoch = self._understanding.epoch
         if self._understanding.traits(portal.reading).early:
             traits = self._understanding.whole(portal.reading, self._run)
             if traits is None:
@@ -352,21 +434,30 @@ class PostgresInterceptor(Interceptor[Frames]):
         portal = found[0] if found else Portal(UNKNOWN)
         if portal.allowed or (portal.approved and portal.suspended):
             # Judged when it was bound, or the same execution that people approved, fetched in portions.
+            goes_on = portal.suspended
             portal.allowed = portal.suspended = False
-            self._executed(self._understanding.traits(portal.reading), portal)
-            return _PASS
-        traits = self._understanding.whole(portal.reading, self._run)
+            return self._executed(self._understanding.traits(portal.reading), portal, name, goes_on=goes_on)
+        traits = self._understanding.whole(portal.reading, self._run, portal.epoch)
         if traits is None:
             return self._wait()
-        return self._judge(m.EXECUTE, portal.called(traits.reading), traits, portal)
+        return self._judge(m.EXECUTE, portal.called(traits.reading), traits, portal, name)
 
-    def _executed(self, traits: Traits, portal: Portal) -> None:
+    def _executed(self, traits: Traits, portal: Portal, name: bytes, *, goes_on: bool = False) -> int:
+        """Expect the answer to an Execute, and where its results are covered to what describes them before it."""
+        coverage = portal.coverage
+        describes = coverage is not None and not goes_on
+        if describes:
+            own = Expected(m.DESCRIBE)
+            own.own, own.coverage = True, coverage
+            self._answers.expect(own)
+            self._substitute = m.frame(m.DESCRIBE, b"P" + m.text(name))
         expected = Expected(m.EXECUTE, (), portal.ticket)
-        expected.portal = portal
+        expected.portal, expected.coverage = portal, coverage
         if not traits.plain:
             expected.doubts, expected.by_name = traits.doubts, traits.by_name
             expected.changes = self._understanding.changes(traits.reading, self._run)
         self._answers.expect(expected)
+        return _PRECEDE if describes else _PASS
 
     def _describe(self, data: bytes, start: int, end: int) -> int:
         kind, name = m.read_named(data, start, end)
@@ -429,8 +520,16 @@ class PostgresInterceptor(Interceptor[Frames]):
         return _PASS
 
     def _judge(self, kind: int, action: Action, traits: Traits, portal: Portal | None = None, name: bytes = b"") -> int:
-        self._tickets += 1
-        self._question = _Question(kind, Ticket(self._tickets), action, traits, portal, name)
+        asked, self._asked = self._asked, None
+        if asked is None:
+            self._tickets += 1
+            self._question = _Question(kind, Ticket(self._tickets), action, traits, portal, name)
+            return _JUDGE
+        ticket, judged = asked
+        if judged != action:
+            raise AssertionError("what is about to run is not what was judged")
+        self._question = _Question(kind, ticket, action, traits, portal, name)
+        self._question.asked = True
         return _JUDGE
 
     def _decided(self, question: _Question) -> int:
@@ -439,18 +538,28 @@ class PostgresInterceptor(Interceptor[Frames]):
         if self._skipping:
             self._before.append(Note("finished", {"ticket": question.ticket, "tag": "", "rows": 0, "skipped": True}))
             return _DROP
-        if isinstance(ruling, Allow) and not ruling.masks:
-            return self._allowed(question)
-        if isinstance(ruling, Deny):
+        if isinstance(ruling, Allow):
+            try:
+                return self._allowed(question, self._coverage(question, ruling.masks) if ruling.masks else None)
+            except Unreadable as error:
+                words = Refusal("0A000", f"what comes back could not be masked: {error}")
+        elif isinstance(ruling, Deny):
             words = refusal.CANCELED if question.canceled else refusal.denied(ruling)
         else:
-            words = _NO_MASKS
+            raise AssertionError("a ruling is one of the two")
         return self._refuse(question.kind, words, question.ticket)
 
-    def _allowed(self, question: _Question) -> int:
+    def _coverage(self, question: _Question, masks: tuple[Mask, ...]) -> Coverage:
+        reading = question.traits.reading
+        if any(mask.columns for mask in masks) and any(r.kind == "channel" for r in reading.action.resources):
+            self._answers.deaf = True
+        return Coverage(reading, masks, self._understanding.knowledge, self._facts.key)
+
+    def _allowed(self, question: _Question, coverage: Coverage | None) -> int:
         traits, portal, ticket = question.traits, question.portal, question.ticket
         if portal is None:
             expected = Expected(m.QUERY, (), ticket)
+            expected.coverage = coverage
             if not traits.plain:
                 expected.doubts, expected.by_name = traits.doubts, traits.by_name
                 expected.single = traits.reading.statements <= 1
@@ -459,12 +568,12 @@ class PostgresInterceptor(Interceptor[Frames]):
             return _PASS
         portal.ticket = ticket
         portal.approved = question.held
+        portal.coverage = coverage
         if question.kind == m.BIND:
             portal.allowed = True
             self._bound(question.name, portal)
-        else:
-            self._executed(traits, portal)
-        return _PASS
+            return _PASS
+        return self._executed(traits, portal, question.name)
 
     def _refuse(self, kind: int, words: Refusal, ticket: int = 0) -> int:
         """Have the client told `words` in place of the answer to its message."""
@@ -478,6 +587,13 @@ class PostgresInterceptor(Interceptor[Frames]):
         expected.refusal = words
         self._answers.expect(expected)
         return _REPLACE
+
+    def _refuse_due(self, tag: int) -> int:
+        """Refuse the message that has waited for a view of the catalog, which cannot be had or was not waited for."""
+        words, self._due = self._due, None
+        if words is None:
+            raise AssertionError("nothing is to be refused")
+        return self._refuse(tag, words)
 
     def _wait(self, what: str = "") -> int:
         """Have the message wait for `what`, or for what the understanding of it waits for."""
@@ -519,5 +635,4 @@ _SQLSTATES: Final = {
 }
 
 _NO_FUNCTION_CALLS: Final = Refusal("0A000", "bastion does not pass FunctionCall messages", hint="Call it by SELECT.")
-_NO_MASKS: Final = Refusal("42501", "the result would have to be masked in a way that bastion cannot honour here")
 _NOT_UTF8: Final = Refusal("22021", "an argument in text format is not valid UTF-8")

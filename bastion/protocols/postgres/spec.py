@@ -12,7 +12,7 @@ SPEC: Final = ProtocolSpec(
     default_port=5432,
     options=PostgresOptions,
     clauses={"sql": SqlClause},
-    covers=frozenset(),
+    covers=frozenset({"columns", "detect"}),
     interceptor=PostgresInterceptor,
     endpoint="bastion.protocols.postgres.endpoint:PostgresEndpoint",
     transcript="bastion.protocols.postgres.transcript:PostgresTranscript",
@@ -20,5 +20,6 @@ SPEC: Final = ProtocolSpec(
         connect="bastion.protocols.postgres.client:connect",
         hints="bastion.protocols.postgres.client:hints",
         loopback="bastion.protocols.postgres.loopback:Loopback",
+        leaks="bastion.protocols.postgres.leaks.running:PostgresLeakTest",
     ),
 )

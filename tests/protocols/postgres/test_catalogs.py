@@ -23,7 +23,7 @@ async def password(_: Target) -> bytes:
 
 @pytest.mark.live
 async def test_sessions_share_a_catalog_while_it_is_fresh(database: Database) -> None:
-    catalogs = Catalogs(password, time.monotonic)
+    catalogs = Catalogs(password, lambda _: frozenset(), time.monotonic)
     one = await catalogs.analyst(target(database))
     assert await catalogs.analyst(target(database)) is one
     assert not one.outdated
@@ -31,7 +31,7 @@ async def test_sessions_share_a_catalog_while_it_is_fresh(database: Database) ->
 
 @pytest.mark.live
 async def test_what_others_changed_at_the_target_is_known_to_sessions_that_have_begun(database: Database) -> None:
-    catalogs = Catalogs(password, time.monotonic, fresh_for=0.05)
+    catalogs = Catalogs(password, lambda _: frozenset(), time.monotonic, fresh_for=0.05)
     begun = await catalogs.analyst(target(database))
     database.execute("create table public.made_elsewhere (id int)")
     grown_old = asyncio.Event()

@@ -6,7 +6,6 @@ import pytest
 
 from bastion.errors import LimitExceeded, ProtocolError, UnreadableStream
 from bastion.model.action import Access
-from bastion.model.mask import Cover, CoverKind, Mask
 from bastion.model.verdict import Allow, Demand
 from bastion.protocols.contract import Hangup, Judge, Send, Side, Waiting
 from bastion.protocols.postgres import messages as m
@@ -163,11 +162,6 @@ def test_function_call_is_refused_and_the_session_goes_on() -> None:
     assert types(carrier.client(call)) == "Q"
     shown = carrier.target(SUBSTITUTE_FAILS, ready())
     assert fields(split(shown)[0][1])["C"] == "0A000"
-
-
-def test_a_mask_that_cannot_be_honoured_refuses() -> None:
-    carrier = Carrier(lambda _: Allow(("r",), (Mask("m", Cover(CoverKind.FULL)),)))
-    assert b"select" not in carrier.client(query("select 1"))
 
 
 def test_held_statement_is_told_at_once_and_goes_unchanged_when_allowed() -> None:

@@ -5,10 +5,11 @@ the owner of a table makes it do (row security, defaults, checks, triggers) is n
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from bastion.model.action import Resource
-from bastion.model.mask import BECAUSE, USES, Use
+from bastion.model.mask import ANY, BECAUSE, USES, Use
 from bastion.protocols.postgres.sql.catalog import Catalog, Relation
 from bastion.protocols.postgres.sql.following import Definitions
 from bastion.protocols.postgres.sql.lineage.copying import copy_form
@@ -71,6 +72,9 @@ class Lineage:
 
         `effect` is the place of the first effect on the session that the statement has.
         """
+        if "ListenStmt" in node:
+            # What others will send could hold anything; whoever listens is in reach of every mask.
+            return [replace(r, facts={**r.facts, USES: {ANY: []}}) for r in resources], None
         if not self._reached(resources):
             return resources, _plain(node, effect)
         doubtful = frozenset(r.name for r in resources if r.kind == "function" and not r.facts.get("missing"))

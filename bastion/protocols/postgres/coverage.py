@@ -1,0 +1,324 @@
+"""What the masks of one ruling make of what comes back: which columns of which result are covered, and by what.
+
+The lineage of the text says where each column comes from, and the target's own description says it once more for plain
+columns. Either is enough for a column to be covered. A result that the lineage does not speak of ends the conversation.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
+from typing import Final, Protocol
+
+from bastion.errors import ProtocolError
+from bastion.masking.covers import TextCover, text_cover
+from bastion.masking.detectors import Detectors
+from bastion.model.mask import Cover, CoverKind, Mask
+from bastion.model.text import visible
+from bastion.protocols.postgres.covering import types as t
+from bastion.protocols.postgres.covering.copied import Copied, CopyFormat, Form, copied
+from bastion.protocols.postgres.covering.description import Column, read_copy_out, read_description
+from bastion.protocols.postgres.covering.rows import Covering, cover_rows
+from bastion.protocols.postgres.covering.values import covering
+from bastion.protocols.postgres.sql.reading import FUNCTION, CopyForm, Origin, Outputs, Reading
+
+_FULL: Final = Cover(CoverKind.FULL)
+_READABLE: Final = frozenset({"utf8", "utf-8", "unicode"})
+"""Encodings of copied data that is read byte by byte here."""
+_STRENGTH: Final = {
+    CoverKind.FULL: 0,
+    CoverKind.NULL: 1,
+    CoverKind.FIXED: 2,
+    CoverKind.HASH: 3,
+    CoverKind.PARTIAL: 4,
+}
+
+
+class Knowledge(Protocol):
+    """What is known of the target's columns and types; a session's analyst knows it."""
+
+    @property
+    def types(self) -> t.Types:
+        """Its types, by OID."""
+
+    def watched_at(self, relation: int, number: int) -> frozenset[Origin]:
+        """Return what a column is an origin of, by its table's OID and its number there; nothing if none watches it."""
+
+    def type_of(self, origin: Origin) -> int:
+        """Return the OID of a column's type, or 0."""
+
+
+class Unreadable(Exception):
+    """What comes back could not be read, and so not be covered; says why in words for the client."""
+
+
+class Coverage:
+    """Covers what one execution returns. Follows its results in turn."""
+
+    def __init__(self, reading: Reading, masks: tuple[Mask, ...], knowledge: Knowledge, key: bytes) -> None:
+        """`key` is the session's own. Raises `Unreadable` if the results will be in a form that is not read."""
+        self._masks = sorted((m for m in masks if m.columns), key=_strength)
+        self._searching = [_Search(m, key) for m in masks if m.searches]
+        self._knowledge = knowledge
+        self._key = key
+        self._traced = bool(reading.outputs)
+        self._results = deque(reading.outputs)
+        self._coverings: list[Covering | None] = []
+        self._finders: list[Covering | None] = []
+        self._known = self._covers = self._finds = False
+        self._stream: Copied | None = None
+        self._covered: dict[str, str] = {}
+        self.quiet = bool(self._masks)
+        """Whether what the target says in words could quote a value that is masked."""
+        if self.quiet:
+            for outputs in reading.outputs:
+                _check(outputs.copied)
+
+    def described(self, data: bytes, start: int, end: int) -> None:
+        """Take a RowDescription message: the next result has these columns."""
+        columns = read_description(data, start, end)
+        outputs = self._next()
+        self._coverings, self._finders = [], []
+        for index, column in enumerate(columns):
+            origins, bare = _at(outputs, index)
+            known = self._knowledge.watched_at(column.relation, column.number)
+            self._column(column, origins | known, bare and (outputs is None or known <= origins))
+        if outputs is not None and len(outputs.columns) > len(columns):
+            raise ProtocolError("the target describes fewer columns than the statement was read to have")
+        self._known = True
+        self._covers = any(c is not None for c in self._coverings)
+        self._finds = any(f is not None for f in self._finders)
+
+    def rows(self, data: bytes, start: int, end: int) -> bytes | None:
+        """Return a run of DataRow messages as the client is to see it; None if that is as it came."""
+        if not self._known:
+            raise ProtocolError("the target sends rows that it has not described")
+        if self._finds and self._is_suspicious(memoryview(data)[start:end]):
+            both = [first or second for first, second in zip(self._coverings, self._finders, strict=True)]
+            return cover_rows(data, start, end, both)
+        return cover_rows(data, start, end, self._coverings) if self._covers else None
+
+    def copies(self, data: bytes, start: int, end: int) -> None:
+        """Take a CopyOutResponse message: what follows is copied data."""
+        binary, count = read_copy_out(data, start, end)
+        outputs = self._next()
+        self._stream = None
+        if outputs is None:
+            # Nothing in it is watched, and nobody has read how it is written.
+            if binary and self._searching:
+                self._stream = copied(CopyFormat(Form.BINARY), [self._emptied] * count)
+            return
+        if outputs.copied is None or (outputs.copied.format == "binary") is not binary:
+            raise ProtocolError("the target copies data in another form than the statement was read to ask for")
+        self._coverings, self._finders = [], []
+        for index in range(count):
+            origins, bare = _at(outputs, index)
+            oid = self._knowledge.type_of(next(iter(origins))) if len(origins) == 1 and bare else 0
+            name = outputs.columns[index].name if index < len(outputs.columns) else str(index + 1)
+            self._column(Column(name, 0, 0, oid or (0 if binary else t.TEXT), -1, binary), origins, bare)
+        coverings = [first or second for first, second in zip(self._coverings, self._finders, strict=True)]
+        if any(c is not None for c in coverings):
+            self._stream = copied(_layout(outputs.copied), coverings)
+
+    def copied(self, data: bytes, start: int, end: int) -> bytes | None:
+        """Return a run of CopyData messages as the client is to see it; None if that is as it came."""
+        if self._stream is not None:
+            return self._stream.cover(data, start, end)
+        if not self._searching or not self._is_suspicious(memoryview(data)[start:end]):
+            return None
+        return _Passing([search.text_only for search in self._searching]).cover(data, start, end)
+
+    def copied_all(self) -> None:
+        """Take the end of copied data."""
+        if self._stream is not None:
+            self._stream.finish()
+            self._stream = None
+
+    def told(self) -> dict[str, object]:
+        """Return what the record says of it: which columns a mask has covered, and what was found, never a value."""
+        found: dict[str, int] = {}
+        for search in self._searching:
+            for kind, count in search.counts.items():
+                found[kind] = found.get(kind, 0) + count
+        return ({"covered": dict(self._covered)} if self._covered else {}) | ({"found": found} if found else {})
+
+    def _next(self) -> Outputs | None:
+        if not self._traced:
+            return None
+        if not self._results:
+            raise ProtocolError("the target returns more results than the statement was read to have")
+        return self._results.popleft()
+
+    def _column(self, column: Column, origins: frozenset[Origin], bare: bool) -> None:
+        types = self._knowledge.types
+        mask = next((m for m in self._masks if _means(m, origins)), None)
+        if mask is not None:
+            self._covered[visible(column.name)] = mask.name
+            self._coverings.append(
+                covering(
+                    mask.cover,
+                    self._key,
+                    column.type,
+                    column.binary,
+                    types,
+                    modifier=column.modifier,
+                    derived=not bare,
+                )
+            )
+            self._finders.append(None)
+            return
+        self._coverings.append(None)
+        searches = [s for s in self._searching if t.holds_text(column.type, types)]
+        self._finders.append(_finder(searches, column, types) if searches else None)
+
+    def _is_suspicious(self, run: memoryview) -> bool:
+        return any(search.suspects(run) for search in self._searching)
+
+    def _emptied(self, cell: bytes) -> bytes | None:
+        """Cover a cell of which nothing is known by NULL, which is valid whatever its type, if anything is in it."""
+        return None if sum(search.notes(cell) for search in self._searching) else cell
+
+
+class _Search:
+    """The detectors of one mask, and what they have found in one execution."""
+
+    def __init__(self, mask: Mask, key: bytes) -> None:
+        self._detectors = _detectors(mask.detectors, mask.patterns)
+        self._cover: TextCover = text_cover(mask.cover, key)
+        constant = mask.cover.kind in (CoverKind.NULL, CoverKind.FIXED)
+        self._plain = text_cover(_FULL, key) if constant else self._cover
+        self.counts: dict[str, int] = {}
+
+    def suspects(self, run: memoryview) -> bool:
+        return self._detectors.may_hold_json(run)
+
+    def text(self, cell: bytes) -> bytes | None:
+        """Cover within a text."""
+        return self._noted(cell, *self._detectors.covered(cell, self._cover))
+
+    def text_only(self, cell: bytes) -> bytes:
+        """Cover within a text that has a syntax of its own, which a policy's words could break."""
+        found = self._noted(cell, *self._detectors.covered(cell, self._plain))
+        return b"" if found is None else found
+
+    def document(self, cell: bytes) -> bytes | None:
+        """Cover within JSON."""
+        return self._noted(cell, *self._detectors.covered_json(cell, self._cover))
+
+    def notes(self, cell: bytes) -> bool:
+        """Tell whether there is anything in a cell."""
+        _, counts = self._detectors.covered(cell, self._plain)
+        self._noted(cell, cell, counts)
+        return bool(counts)
+
+    def _noted(self, cell: bytes, covered: bytes | None, counts: dict[str, int]) -> bytes | None:
+        if not counts:
+            return cell
+        for kind, count in counts.items():
+            self.counts[kind] = self.counts.get(kind, 0) + count
+        return covered
+
+
+class _Passing(Copied):
+    """Copied data in lines of which only the text is known: each message is read as one text."""
+
+    def __init__(self, covers: Iterable[Callable[[bytes], bytes]]) -> None:
+        super().__init__(())
+        self._covers = list(covers)
+
+    def feed(self, data: bytes) -> bytes:
+        """Return one message's data, covered."""
+        for cover in self._covers:
+            data = cover(data)
+        return data
+
+    def _row_by_row(self, data: bytes, start: int, end: int) -> bytes | None:
+        return None
+
+    def _ready(self, data: bytes) -> bool:
+        return True
+
+    def _rows(self, data: bytes, pieces: list[bytes]) -> int:
+        return len(data)
+
+
+@lru_cache(64)
+def _detectors(names: tuple[str, ...], patterns: tuple[tuple[str, str], ...]) -> Detectors:
+    return Detectors(names, patterns)
+
+
+def _strength(mask: Mask) -> tuple[int, int, str]:
+    """Order masks by how little they show."""
+    return _STRENGTH[mask.cover.kind], mask.cover.keep, mask.name
+
+
+def _means(mask: Mask, origins: frozenset[Origin]) -> bool:
+    return any(
+        mask.doubts(name) if relation == FUNCTION else mask.names(f"{relation}.{name}") for relation, name in origins
+    )
+
+
+def _at(outputs: Outputs | None, index: int) -> tuple[frozenset[Origin], bool]:
+    """Return what the column at `index` comes from, and whether it is that unchanged."""
+    if outputs is None:
+        return frozenset(), True
+    if index < len(outputs.columns):
+        column = outputs.columns[index]
+        return column.origins, column.bare
+    if outputs.rest is None:
+        raise ProtocolError("the target describes more columns than the statement was read to have")
+    return outputs.rest, False
+
+
+def _finder(searches: list[_Search], column: Column, types: t.Types) -> Covering:
+    """Return what searches the cells of a column that holds text in one way or another."""
+    oid = t.resolved(column.type, types)
+    if t.is_text(oid, types):
+        finds: list[Covering] = [search.text for search in searches]
+    elif oid in (t.JSON, t.JSONB):
+        finds = [search.document for search in searches]
+        if oid == t.JSONB and column.binary:
+            return partial(_versioned, finds)
+    else:
+        full = covering(_FULL, b"", column.type, column.binary, types, modifier=column.modifier)
+        return partial(_whole, searches, full)
+    return finds[0] if len(finds) == 1 else partial(_each, finds)
+
+
+def _each(finds: list[Covering], cell: bytes) -> bytes | None:
+    for find in finds:
+        found = find(cell)
+        if found is None:
+            return None
+        cell = found
+    return cell
+
+
+def _versioned(finds: list[Covering], cell: bytes) -> bytes | None:
+    """Search a binary jsonb, whose text follows a version."""
+    if cell[:1] != b"\1":
+        return None
+    found = _each(finds, cell[1:])
+    return None if found is None else b"\1" + found
+
+
+def _whole(searches: list[_Search], full: Covering, cell: bytes) -> bytes | None:
+    """Cover the whole of a cell that is made of texts, such as an array, if anything is found in it."""
+    # Each of them, so that all is counted.
+    return full(cell) if sum(search.notes(cell) for search in searches) else cell
+
+
+def _check(form: CopyForm | None) -> None:
+    if form is not None and form.encoding is not None and form.encoding.lower() not in _READABLE:
+        raise Unreadable("copied data that is masked is only read in UTF-8: leave ENCODING out")
+
+
+def _layout(form: CopyForm) -> CopyFormat:
+    given = {
+        "delimiter": form.delimiter,
+        "null": form.null,
+        "quote": form.quote,
+        "escape": form.escape,
+    }
+    return CopyFormat(
+        Form(form.format), form.header, **{key: value.encode() for key, value in given.items() if value is not None}
+    )
