@@ -153,12 +153,12 @@ install() {
     mkdir -p "$home"
     make_environment "$environment"
     say 'installing bastion and what it builds on; this takes a minute or two'
-    pip_install "$source"
+    pip_install "$source[doctor]"
     if has_postgresql; then
         say 'bastion demo will use the PostgreSQL of this machine'
     else
         say 'this machine has no PostgreSQL: installing an embedded one for bastion demo'
-        pip_install "$source[demo]"
+        pip_install "$source[demo,doctor]"
     fi
     remove_listed
     install_link
@@ -197,7 +197,7 @@ run_tests() {
         apt $missing
     fi
     say 'installing bastion with what its tests need; this takes a minute or two'
-    pip_install --editable "$source[demo,test]"
+    pip_install --editable "$source[demo,doctor,test]"
     cd "$source"
     exec "$environment/bin/python" -m tests "$@"
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from bastion.config import CredentialModel, IdentityModel, LimitsModel, TargetModel
-from bastion.policy.document import ApprovalModel, AuditorsModel, RuleModel, WhereModel, WhoModel
+from bastion.policy.schema import ApprovalModel, AuditorsModel, RuleModel, WhereModel, WhoModel
 from bastion.protocols.contract import installed
 from tests.kit import manual
 from tests.kit.roff import Page

@@ -15,14 +15,14 @@ FLOORS = (
     ("protocols",),
     ("config", "vault", "identity", "store"),
     ("gateway",),
-    ("client", "demo"),
+    ("client", "demo", "doctor"),
     ("tui",),
     ("cli",),
     ("__main__",),
 )
 """Lowest first. A module imports its own floor and those below, never above."""
 
-CLIENT_SIDE = ("client", "demo", "tui", "cli", "__main__")
+CLIENT_SIDE = ("client", "demo", "doctor", "tui", "cli", "__main__")
 DAEMON_SIDE = ("gateway", "store", "identity", "vault", "config", "policy")
 CROSSINGS = {
     ("client", "identity.discovery"): "the login finds the issuer in the very way in which the gateway does",
@@ -33,6 +33,10 @@ CROSSINGS = {
     ("cli.checking", "config"): "`policy check` reads files, before any gateway does",
     ("cli.checking", "policy"): "as above",
     ("cli.verifying", "store"): "`verify` proves a copy of the store where no gateway is",
+    ("cli.health", "store"): "`doctor` looks at the newest recording",
+    ("doctor", "config"): "an operator's command: it looks at what the gateway will read",
+    ("doctor.leaking", "policy.marks"): "as above: what is wrong in it, in the words of `policy check`",
+    ("doctor.leaking", "vault.secrets"): "as above, and hands the target's credential to a gateway of its own",
 }
 """What of the daemon's side the client's side imports all the same, and why."""
 

@@ -30,6 +30,7 @@ class Commands(LazyGroup):
         "gateway": Lazy(f"{_HERE}.gateway", "Run the gateway, or look after the one that runs."),
         "secret": Lazy(f"{_HERE}.secret", "Keep credentials of targets in the encrypted store."),
         "policy": Lazy(f"{_HERE}.policy", "Check the policy and explain its verdicts."),
+        "doctor": Lazy(f"{_HERE}.doctor", "Look after the set-up, and test that masks hold."),
         "demo": Lazy(f"{_HERE}.demo", "Try everything out on a sample database."),
     }
 

@@ -139,10 +139,10 @@ class Output:
             last = _painted(line[-1], paint or _COLOURS.get(line[-1], ""), sys.stdout)
             _put(sys.stdout, "  ".join([*padded, last]).rstrip() + "\n")
 
-    def progress(self, entries: int) -> None:
+    def progress(self, done: int, what: str = "entries") -> None:
         """Show on a terminal how far long work is, in place of what was shown before."""
         if sys.stderr.isatty():
-            _put(sys.stderr, f"\r{entries} entries")
+            _put(sys.stderr, f"\r{done} {visible(what)}\x1b[K")
 
     def progress_ended(self) -> None:
         """Clear what `progress` shows."""

@@ -8,6 +8,7 @@ import contextlib
 import html
 import socket
 import threading
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -21,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from bastion.demo.accounts import ACCOUNTS
+from bastion.demo.accounts import ACCOUNTS, Account
 from bastion.demo.issuing import CLIENT_ID, SCOPES, Issuer
 from bastion.errors import IssuerError
 
@@ -63,13 +64,17 @@ _FORM = """<p>A program on your machine asks to act as you. Continue only if it 
 class IdentityProvider:
     """A provider that answers while the `with` block runs, in a thread of its own."""
 
-    def __init__(self) -> None:
-        """Take a port of the loopback interface."""
+    def __init__(self, accounts: Mapping[str, Account] = ACCOUNTS) -> None:
+        """Take a port of the loopback interface. Nobody but `accounts` can log in on its page."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.issuer = Issuer(self.url)
         config = uvicorn.Config(
-            application(self.issuer), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+            application(self.issuer, accounts),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
         )
         self._server = _Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
@@ -106,7 +111,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def application(issuer: Issuer) -> Starlette:
+def application(issuer: Issuer, accounts: Mapping[str, Account] = ACCOUNTS) -> Starlette:
     """Return the ASGI application that answers for `issuer`."""
 
     async def discovery(request: Request) -> Response:
@@ -122,10 +127,10 @@ def application(issuer: Issuer) -> Starlette:
         return _response(issuer.answer("token", await _fields(request), dict(request.headers)))
 
     async def form(request: Request) -> Response:
-        return _form(request.query_params.get("user_code", ""))
+        return _form(accounts, request.query_params.get("user_code", ""))
 
     async def decide(request: Request) -> Response:
-        return _decided(issuer, request.headers.get("origin", issuer.url), await _fields(request))
+        return _decided(issuer, accounts, request.headers.get("origin", issuer.url), await _fields(request))
 
     return Starlette(
         routes=[
@@ -158,9 +163,9 @@ def metadata(issuer: Issuer) -> dict[str, Any]:
     }
 
 
-def _decided(issuer: Issuer, origin: str, fields: dict[str, str]) -> Response:
+def _decided(issuer: Issuer, accounts: Mapping[str, Account], origin: str, fields: dict[str, str]) -> Response:
     pending = issuer.waiting_for(fields.get("user_code", ""))
-    account = ACCOUNTS.get(fields.get("account", ""))
+    account = accounts.get(fields.get("account", ""))
     if origin != issuer.url:
         return _page("Not from here", "<p>This form was sent by another page.</p>", 403)
     if pending is None:
@@ -169,14 +174,14 @@ def _decided(issuer: Issuer, origin: str, fields: dict[str, str]) -> Response:
         pending.refused = True
         return _page("Refused", "<p>The program was told no. You can close this page.</p>")
     if account is None:
-        return _form(fields.get("user_code", ""), 400)
+        return _form(accounts, fields.get("user_code", ""), 400)
     pending.account = account
     return _page("Logged in", f"<p>You are {html.escape(account.name)}. You can close this page.</p>")
 
 
-def _form(code: str, status: int = 200) -> Response:
+def _form(accounts: Mapping[str, Account], code: str, status: int = 200) -> Response:
     button = '<label><input type="radio" name="account" value="{}" required> {}, {}</label>'
-    choices = "\n".join(button.format(a.subject, html.escape(a.name), a.role) for a in ACCOUNTS.values())
+    choices = "\n".join(button.format(a.subject, html.escape(a.name), a.role) for a in accounts.values())
     return _page("Log in", _FORM.format(code=html.escape(code), accounts=choices), status)
 
 

@@ -2,10 +2,9 @@
 
 import signal
 import sys
-from types import FrameType
-from typing import NoReturn
 
 from bastion.demo.accounts import ACCOUNTS, ENGINEER
+from bastion.demo.ending import end_in_order
 from bastion.demo.running import Unexpected
 from bastion.demo.stage import TARGET, Stage
 from bastion.demo.tour import Screen, Tour, exports
@@ -13,7 +12,7 @@ from bastion.demo.tour import Screen, Tour, exports
 
 def check(screen: Screen) -> None:
     """Walk the tour with nobody there; raises a `BastionError` at the first step that does not do what it should."""
-    _end_in_order()
+    end_in_order()
     with Stage() as stage:
         _welcome(stage, screen)
         Tour(stage, screen, attended=False).walk()
@@ -23,7 +22,7 @@ def check(screen: Screen) -> None:
 
 def play(screen: Screen) -> None:
     """Walk the tour with the person at this terminal, and stay up until Enter or Ctrl-C."""
-    _end_in_order()
+    end_in_order()
     screen.line("Starting an identity provider, a database and a gateway …")
     with Stage() as stage:
         _welcome(stage, screen)
@@ -59,13 +58,3 @@ def _welcome(stage: Stage, screen: Screen) -> None:
     screen.line(f"To work in another terminal as {ENGINEER.name}, paste:")
     screen.statement(exports(stage, ENGINEER))
     screen.statement(f"bastion login && bastion connect {TARGET}")
-
-
-def _end_in_order() -> None:
-    """Have a polite end, too, take everything down: what Ctrl-C does, SIGTERM and a closed terminal do."""
-
-    def interrupted(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupted)

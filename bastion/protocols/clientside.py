@@ -4,11 +4,12 @@ A protocol's `ClientTools` name functions that take and return these. Nothing he
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
+Json: TypeAlias = dict[str, object]
 Stream: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -107,6 +108,60 @@ class LoopbackProtocol(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One shape of the leak test as one driver ran it."""
+
+    family: str
+    shape: str
+    driver: str
+    outcome: str
+    """`covered`, `refused`, `held`; `shown` for a harmless shape; `-` where it could not be run; else what is wrong."""
+    bad: bool = False
+    """Whether it fails the test."""
+    detail: str = ""
+
+
+class LeakTest(Protocol):
+    """Plants canaries at a target and tries every known way to get one past the masks.
+
+    Built as `class(ticket, directory)`: `ticket(who)` admits once as `PLANTER` or `PROBER`, and `directory` is a
+    private one for its own sockets.
+    """
+
+    drivers: tuple[str, ...]
+    """The drivers that it knows."""
+
+    @property
+    def missing(self) -> Mapping[str, str]:
+        """Return which of them cannot be used on this machine, and why."""
+        ...
+
+    @property
+    def removal(self) -> str:
+        """Return what removes everything planted, to be run by hand where the test no longer can."""
+        ...
+
+    def rules(self, planter: str, prober: str) -> tuple[list[Json], list[Json]]:
+        """Return the rules of the test's own policy, for two subjects, and its masks without whom they spare."""
+        ...
+
+    def plant(self) -> None:
+        """Plant, as the planter. Raises `TargetError`."""
+        ...
+
+    def attempts(self, drivers: Sequence[str]) -> Iterator[Tried]:
+        """Try everything, as the prober."""
+        ...
+
+    def remove(self) -> None:
+        """Take away what was planted, as the planter. Raises `TargetError`."""
+        ...
+
+
+PLANTER: Final = "planter"
+"""Whom the masks of a leak test spare."""
+PROBER: Final = "prober"
 FetchTicket: TypeAlias = Callable[[str], Awaitable[IssuedTicket]]
 """Takes what the client calls itself; raises `BastionError`."""
 Dial: TypeAlias = Callable[[Path, str], Awaitable[Stream]]

@@ -296,6 +296,8 @@ class ClientTools:
     """`module:function`, called as `function(LoopbackAddress) -> list[tuple[str, str]]`: a label and a command line."""
     loopback: str
     """`module:class`, the client-side endpoint that fetches a ticket for each connection it accepts."""
+    leaks: str = ""
+    """`module:class`, a `clientside.LeakTest` of this protocol; empty where it has no masks to test."""
 
 
 @dataclass(frozen=True, slots=True)

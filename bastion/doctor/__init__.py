@@ -1,0 +1,1 @@
+"""What an operator asks for: whether the set-up holds together, and whether its masks hold."""
