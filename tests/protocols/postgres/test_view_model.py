@@ -74,7 +74,7 @@ class DatedAnalyst(TinyAnalyst):
         effects += [ChangesCatalog(own=True)] if "drop" in parts else []
         resources = [replace(r, kind="transaction") if r.verb == "save" else r for r in reading.action.resources]
         if any(part not in _MOVES for part in parts):
-            resources.append(Resource("version", repr(self.version), "seen"))
+            resources.append(Resource("version", repr(self.version), "seen", Access.NONE))
         moved = {"ddl", "drop", *(("commit", "rollback", "back") if self.private else ())}
         if any(part in moved for part in parts[:-1]):
             resources.append(Resource("construct", "statement after a change of the catalog", "unknown"))
@@ -194,6 +194,15 @@ STEP = st.one_of(
 )
 
 
+WITHIN = st.lists(
+    st.sampled_from(["temp x", "drop x", "ddl a", "strange x", "save", "back", "delete 1", "delete 1"]), max_size=6
+)
+BLOCK = st.tuples(st.just(["begin"]), WITHIN, st.sampled_from([["commit"], ["rollback"], ["delete 1"]])).map(
+    lambda parts: [text for part in parts for text in part]
+)
+SCRIPT = st.lists(st.one_of(BLOCK, WITHIN), max_size=3).map(lambda blocks: [text for block in blocks for text in block])
+
+
 class Conversation:
     """A carrier and the model, with the bytes between them under the test's control."""
 
@@ -292,3 +301,20 @@ def test_texts_are_read_by_the_catalog_that_they_run_by(steps: list[tuple[str, o
     conversation.client([query("select 1")])
     conversation.rest()
     assert answers.outstanding == 0
+
+
+@settings(max_examples=400, deadline=None)
+@given(SCRIPT)
+def test_transactions_take_back_what_they_have_changed(texts: list[str]) -> None:
+    conversation = Conversation()
+    for text in texts:
+        conversation.client([query(text)])
+        conversation.rest()
+    assert len(conversation.carrier.judged) == len(texts)
+    if conversation.server.aborted:
+        return
+    conversation.client([query("delete 1")])
+    conversation.rest()
+    (told,) = (r.name for r in conversation.carrier.judged[-1].resources if r.kind == "version")
+    assert told == repr(conversation.server.version)
+    assert conversation.carrier.judged[-1].access is Access.WRITE
