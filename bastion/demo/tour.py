@@ -88,7 +88,7 @@ class Tour:
         self._expect("of which only the last digits show", all(str(r[3])[-4:] in done.out for r in rows))
         done = self._do(ENGINEER, "connect", TARGET, "-c", DISGUISED)
         ((note, start),) = self._stage.database.query(DISGUISED)
-        hidden = note not in done.out and start not in done.out
+        hidden = str(note) not in done.out and str(start) not in done.out
         self._expect("however she asks for them", done.status == 0 and hidden)
 
     def _change(self) -> None:

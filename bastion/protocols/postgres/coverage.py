@@ -15,8 +15,9 @@ from bastion.masking.detectors import Detectors
 from bastion.model.mask import Cover, CoverKind, Mask
 from bastion.model.text import visible
 from bastion.protocols.postgres.covering import types as t
-from bastion.protocols.postgres.covering.copied import Copied, CopyFormat, Form, copied
+from bastion.protocols.postgres.covering.copied import Copied, copied
 from bastion.protocols.postgres.covering.description import Column, read_copy_out, read_description
+from bastion.protocols.postgres.covering.grammar import CopyFormat, Form
 from bastion.protocols.postgres.covering.rows import Covering, cover_rows
 from bastion.protocols.postgres.covering.values import covering
 from bastion.protocols.postgres.sql.reading import FUNCTION, CopyForm, Origin, Outputs, Reading
