@@ -15,6 +15,7 @@ from tests.protocols.postgres.wire import (
     complete,
     error,
     ready,
+    sight,
     split,
 )
 
@@ -36,12 +37,15 @@ class ModelServer:
     in_block: bool = False
     aborted: bool = False
     skipping: bool = False
+    _step: int = 0
 
     def receive(self, data: bytes) -> bytes:
         """Take messages and return the answers."""
         return b"".join(self._one(tag, body) for tag, body in split(data))
 
     def _one(self, tag: str, body: bytes) -> bytes:
+        if tag in "PBEC" and b"bastion_catalog" in body[:64]:
+            return self._asked_for_catalog(tag, body)
         substitute = b"bastion_refuses_this" in body
         if tag in "QE" and not substitute:
             self.asked += 1
@@ -61,6 +65,22 @@ class ModelServer:
             self.skipping = True
             self.aborted = True
             return SUBSTITUTE_FAILS if substitute else error()
+
+    def _asked_for_catalog(self, tag: str, body: bytes) -> bytes:
+        """Answer one of the messages by which the gateway asks what is temporary, on its own account."""
+        if self.skipping or self.aborted:
+            raise AssertionError("the gateway asks a target that does not wait for it")
+        if tag == "P":
+            opens = any(body.split(b"\0")[1].startswith(word) for word in (b"SAVEPOINT", b"BEGIN"))
+            self._step = 0 if opens else self._step + 1
+            return PARSED
+        if tag == "E":
+            return (self.sight() if self._step == 2 else b"") + complete()
+        return BOUND if tag == "B" else CLOSED
+
+    def sight(self) -> bytes:
+        """Return the row that says what is temporary."""
+        return sight()
 
     def _extended(self, tag: str, body: bytes, parts: list[str]) -> bytes:
         match tag:

@@ -19,20 +19,15 @@ from bastion.protocols.postgres.sql.reading import ChangesCatalog, Reading
 from bastion.protocols.postgres.understanding import SeenCatalog
 from tests.protocols.postgres.model_server import Failed, ModelServer
 from tests.protocols.postgres.wire import (
-    BOUND,
-    CLOSED,
     FLUSH,
-    PARSED,
     SYNC,
     Carrier,
     TinyAnalyst,
     bind,
-    complete,
     execute,
     parse,
     query,
-    renewal,
-    split,
+    sight,
 )
 
 Version = tuple[frozenset[str], frozenset[str]]
@@ -95,26 +90,10 @@ class CatalogServer(ModelServer):
     """What the gateway was shown, each time that it asked."""
     dated: list[tuple[int, str, Version]] = field(default_factory=list)
     """For each statement that ran: the number of its message, its text, and the catalog that counts for it."""
-    whole = 0
-    step = 0
 
-    def _one(self, tag: str, body: bytes) -> bytes:
-        if b"bastion_catalog" not in body[:64] or tag == "Q":
-            return super()._one(tag, body)
-        assert not self.skipping
-        assert not self.aborted
-        if tag == "P":
-            self.step = 0 if b"\0SAVEPOINT" in body or b"\0BEGIN" in body else self.step + 1
-            self.whole = len(body)
-            return PARSED
-        if tag == "E":
-            if self.step != 2:
-                return complete()
-            self.seen.append(self.version)
-            told = split(renewal(b"P\0\0\0\4" * 3, schema="pg_temp_1", contents=" ".join(sorted(self.version[1]))))
-            (row,) = (body for kind, body in told if kind == "D" and b"sight" in body)
-            return m.frame(m.DATA_ROW, row) + complete()
-        return BOUND if tag == "B" else CLOSED
+    def sight(self) -> bytes:
+        self.seen.append(self.version)
+        return sight("pg_temp_1", " ".join(sorted(self.version[1])))
 
     def _extended(self, tag: str, body: bytes, parts: list[str]) -> bytes:
         said = super()._extended(tag, body, parts)

@@ -103,6 +103,11 @@ def error(sqlstate: str = "42P01", message: str = "no", severity: str = "ERROR")
     return m.notice(m.ERROR_RESPONSE, [("S", severity), ("V", severity), ("C", sqlstate), ("M", message)])
 
 
+def sight(schema: str = "", contents: str = "", isolation: str = "read committed") -> bytes:
+    """Return the row that answers what a session has of temporary objects."""
+    return row(b"sight", json.dumps({"a": schema or None, "b": isolation, "c": contents or None}).encode())
+
+
 def renewal(
     sent: bytes,
     status: str = "I",
@@ -115,9 +120,8 @@ def renewal(
     """Return a target's answers to what the gateway asks it for the catalog; `among` comes before the first row."""
     statements = types(sent).count("P")
     answers = b""
-    sight = row(b"sight", json.dumps({"a": schema or None, "b": isolation, "c": contents or None}).encode())
     for number in range(statements):
-        rows = {1: row(b"public", b"0"), 2: among + sight}.get(number, b"")
+        rows = {1: row(b"public", b"0"), 2: among + sight(schema, contents, isolation)}.get(number, b"")
         answers += PARSED + BOUND + rows + complete() + CLOSED + CLOSED
     return answers + ready(status)
 
