@@ -8,7 +8,17 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from bastion.config import CredentialModel, IdentityModel, LimitsModel, TargetModel
-from bastion.policy.schema import ApprovalModel, AuditorsModel, RuleModel, WhereModel, WhoModel
+from bastion.masking.detectors import NAMES
+from bastion.policy.schema import (
+    ApprovalModel,
+    AuditorsModel,
+    CoverModel,
+    MaskModel,
+    PartialModel,
+    RuleModel,
+    WhereModel,
+    WhoModel,
+)
 from bastion.protocols.contract import installed
 from tests.kit import manual
 from tests.kit.roff import Page
@@ -82,6 +92,43 @@ rules:
     where: {labels: {env: prod}}
     sql: {verbs: [create, alter, drop, truncate, grant, revoke]}
     reason: Schema changes go through migrations.
+masks:
+  - name: personal-data
+    where: {targets: [prod-db]}
+    columns: [public.users.email, public.users.ssn, "billing.*.card_number"]
+    cover: partial
+    unless: {groups: [pii-readers]}
+    approval: {by: [dba]}
+  - name: whatever-looks-like-it
+    detect: [payment_card, us_ssn]
+    cover: full
+"""
+MASKING = """
+A mask follows its columns wherever they go: under another name, through joins, subqueries, views, partitions,
+cursors, prepared statements and COPY, in text and in binary. A column that is shown as it is has the mask's cover;
+whatever is computed from one is covered whole, NULL included. What cannot be traced is refused, with the column and
+the reason.
+
+Of several masks on one column the one that shows least counts. A covered value is valid for its type: stars for text,
+0 for a number, 1900-01-01 for a date, an array of one covered element; NULL where no other value is sure to be valid,
+as for enums and composite types. `hash` has digests for text, whole numbers, uuid and bytea, the same for the same
+value within one session; `partial` has a form for text, JSON strings and uuid. Other types have the full cover.
+
+A comparison for equality with a value of the user's own is not held; it tells him whether he guessed right. Every
+other way in which the outcome depends on a column goes by `predicates`: other comparisons, ORDER BY, GROUP BY,
+DISTINCT ON, joins, CASE conditions, casts that fail by the value, functions that are not known only to show it.
+Whether a bare column is NULL, and how many rows there are, stays visible. A masked value is never written to where it
+would not be masked.
+
+While a statement is in reach of a mask, and to the end of its transaction, the target's errors and notices come
+without the words that could quote a value, and notifications without their payload. What the owner of a table makes
+it do, such as a trigger that copies a value elsewhere, is not followed: mask what it is copied to as well.
+
+Detectors read text, JSON and arrays of text, not numbers, and find what stands there as such: a value that is split,
+encoded or spelled otherwise is not found. Columns that are known to hold such values belong in `columns`.
+
+When masks come to name other columns of a target, its sessions end and new ones go by the new masks. When the target
+no longer has a column that a mask names, its sessions end, and none begins until the policy names what is there.
 """
 
 
@@ -204,6 +251,7 @@ def _policy() -> Page:
         [
             ("`version`", "The number 1, needed."),
             ("`rules`", "A list of rules, needed; see below."),
+            ("`masks`", "A list of masks: what is covered in what comes back; see below."),
             ("`auditors`", "Who may read every recording: a mapping; see below. Everybody may read their own."),
         ]
     )
@@ -213,6 +261,13 @@ def _policy() -> Page:
     for spec in installed().values():
         for name, clause in spec.clauses.items():
             _model(page, f"rules[].{name}, for protocol {spec.name}", clause)
+    _model(page, "masks[]", MaskModel)
+    _model(page, "masks[].cover, where it takes a value", CoverModel)
+    _model(page, "masks[].cover.partial", PartialModel)
+    page.section("masks[].detect")
+    page.entries((f"`{name}`", about) for name, about in NAMES.items())
+    page.section("MASKING")
+    page.text(MASKING)
     _model(page, "auditors", AuditorsModel)
     page.section("EXAMPLE")
     page.example(POLICY)
