@@ -67,8 +67,7 @@ _MASKED: Final[Mapping[str, Mapping[str, str]]] = {
 _OPEN: Final = ("people.name", "wages.note", "docs.title", "beasts.sort", "trips.place")
 _SCRATCH: Final = re.compile(r"\bscratch\b")
 _VALUE: Final = re.compile(r"<<([a-z_]+\.[a-z_]+)>>")
-_SCHEMA: Final = """
-create schema scratch;
+_TABLES: Final = """
 create domain scratch.secret_text as text check (length(value) < 100);
 create type scratch.pair as (number int, word text);
 create type scratch.mood as enum ('calm', 'cross');
@@ -92,16 +91,19 @@ create table scratch.trips (id int, region text, place text) partition by list (
 create table scratch.trips_a partition of scratch.trips for values in ('a');
 create table scratch.trips_b partition of scratch.trips for values in ('b');
 create table scratch.beasts (id int, name text, sort text);
-create table scratch.dogs (tricks int) inherits (scratch.beasts);
-create view scratch.contacts as select id, name, email as contact from scratch.people;
-create view scratch.deep as select id, contact as reach from scratch.contacts where id < 100;
-create view scratch.barrier with (security_barrier) as select id, phone as line from scratch.people;
-create view scratch.roster as select id, name, team from scratch.people;
-create view scratch.payroll as
-    select p.name, w.amount as pay, w.note from scratch.people p join scratch.wages w on w.person = p.id;
-create view scratch.headcount as select team, count(*) as members from scratch.people group by team;
-create materialized view scratch.kept as select id, name, email as note from scratch.people;
-create materialized view scratch.kept_open as select id, name from scratch.people;
+create table scratch.dogs (tricks int) inherits (scratch.beasts)
+"""
+_VIEWS: Final = (
+    "view scratch.contacts as select id, name, email as contact from scratch.people",
+    "view scratch.deep as select id, contact as reach from scratch.contacts where id < 100",
+    "view scratch.barrier with (security_barrier) as select id, phone as line from scratch.people",
+    "view scratch.roster as select id, name, team from scratch.people",
+    "view scratch.payroll as select name, amount as pay, note from scratch.people join scratch.wages on person = id",
+    "view scratch.headcount as select team, count(*) as members from scratch.people group by team",
+    "materialized view scratch.kept as select id, name, email as note from scratch.people",
+    "materialized view scratch.kept_open as select id, name from scratch.people",
+)
+_FUNCTIONS: Final = """
 create function scratch.mail_of(who int) returns text language sql stable security definer
     as $$ select email from scratch.people where id = who $$;
 create function scratch.mail_fixed(who int) returns text language sql immutable
@@ -132,7 +134,7 @@ create function scratch.stop() returns trigger language plpgsql
 create trigger stop before delete on scratch.noisy for each row execute function scratch.stop();
 create function scratch.joined(text, text) returns text language sql immutable as $$ select $1 || $2 $$;
 create operator scratch.|+| (leftarg = text, rightarg = text, function = scratch.joined);
-create aggregate scratch.all_of (text) (sfunc = scratch.joined, stype = text, initcond = '');
+create aggregate scratch.all_of (text) (sfunc = scratch.joined, stype = text, initcond = '')
 """
 
 
@@ -174,16 +176,18 @@ class Ground:
         return _VALUE.sub(value, _SCRATCH.sub(self.schema, text))
 
     def statements(self) -> Iterator[str]:
-        """Yield what makes the schema, one statement after another."""
-        for part in re.split(r";\n(?=create|$)", _SCHEMA.strip() + "\n"):
-            if part.strip():
-                yield self.filled(part)
+        """Yield what makes the schema, in as few texts as a gateway can judge.
+
+        In a text that has changed the catalog, it knows nothing of what a query after that would mean.
+        """
         columns = ", ".join(f"{name} {kind}" for name, (kind, _) in TYPES.items())
-        for cover in COVERS:
-            yield self.filled(f"create table scratch.types_{cover} (id int primary key, {columns})")
+        tables = (f"create table scratch.types_{cover} (id int primary key, {columns})" for cover in COVERS)
+        yield self.filled("create schema scratch")
+        yield self.filled(";\n".join([_TABLES, *tables]))
         yield self.filled(";\n".join(self._rows()))
-        yield self.filled("refresh materialized view scratch.kept")
-        yield self.filled("refresh materialized view scratch.kept_open")
+        for view in _VIEWS:
+            yield self.filled(f"create {view}")
+        yield self.filled(_FUNCTIONS)
         yield self.filled("analyze scratch.people")
 
     def removal(self) -> str:

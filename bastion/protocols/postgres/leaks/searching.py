@@ -21,7 +21,8 @@ _HEX: Final = re.compile(rb"[0-9A-Fa-f]{12,}")
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]{8,}")
 _ESCAPED: Final = re.compile(r"\\u([0-9A-Fa-f]{4})")
 _OCTAL: Final = re.compile(rb"\\([0-3][0-7][0-7])")
-_REST: Final = re.compile(r"[^a-z0-9]+")
+_REST: Final = re.compile(r"[^a-z0-9*]+")
+"""What does not part the characters of a value. A star does: it stands for one that a cover struck out."""
 _DIGESTS: Final = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
 
 
