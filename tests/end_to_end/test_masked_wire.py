@@ -192,3 +192,56 @@ def test_the_record_holds_what_was_seen(rig: Rig) -> None:
     told = rig.run(Person("dave", ("auditors",)), "show", session).stdout
     assert "covered: email by mail, dept by numbers" in told
     assert NEVER_TYPED not in told
+
+
+def test_a_mask_of_a_column_that_is_not_there_lets_nobody_in(postgres: Server, issuer: Issuer, own_shop: str) -> None:
+    policy = _POLICY.partition("masks:")[0] + "masks:\n  - {name: m, columns: [public.orders.emial], cover: full}\n"
+    targets = {"shop": target(postgres, own_shop)}
+    with (
+        Rig(issuer, targets, policy, environment=ENVIRONMENT) as rig,
+        pytest.raises(psycopg.OperationalError, match=r"masks public\.orders\.emial, and database"),
+    ):
+        rig.connect(ALICE, "shop")
+
+
+def test_a_session_ends_when_its_masks_come_to_name_other_columns(rig: Rig) -> None:
+    with rig.connect(ALICE, "shop") as connection:
+        connection.execute("prepare p as select name from users where id = 1")
+        rig.reload(_POLICY.replace("public.users.ssn]", "public.users.ssn, public.users.name]"))
+        try:
+            with pytest.raises(psycopg.OperationalError, match="no longer configured as it was"):
+                connection.execute("execute p")
+            with rig.connect(ALICE, "shop") as other:
+                assert other.execute("select name from users where id = 1").fetchone() == ("********",)
+        finally:
+            rig.reload(_POLICY)
+
+
+def test_who_is_spared_is_read_anew_with_the_policy(rig: Rig) -> None:
+    with rig.connect(READER, "shop") as connection:
+        assert connection.execute("select email from users where id = 1").fetchone() == (MAIL,)
+        rig.reload(_POLICY.replace("readers", "nobody"))
+        try:
+            assert connection.execute("select email from users where id = 1").fetchone() == ("a***@***.example",)
+        finally:
+            rig.reload(_POLICY)
+
+
+def test_a_column_that_is_renamed_is_not_shown_under_its_new_name(postgres: Server, issuer: Issuer) -> None:
+    policy = _POLICY.replace(
+        "masks:",
+        "  - {name: alter, effect: allow, who: {groups: [engineers]}, sql: {verbs: [alter, drop, create]}}\nmasks:",
+    )
+    with (
+        loaded(postgres, "renamed", _SQL + "alter table public.users owner to app_rw;") as name,
+        Rig(issuer, {"shop": target(postgres, name)}, policy, environment=ENVIRONMENT) as rig,
+        rig.connect(READER, "shop") as connection,
+        rig.connect(ALICE, "shop") as other,
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="masked"):
+            other.execute("alter table public.users rename column email to e")
+        connection.execute("alter table public.users rename column email to e")
+        with pytest.raises(psycopg.OperationalError, match="the policy masks"):
+            other.execute("select * from users")
+        with pytest.raises(psycopg.OperationalError, match="the policy masks"):
+            rig.connect(ALICE, "shop")

@@ -626,11 +626,13 @@ _STEPS: Final[dict[int, Callable[[PostgresInterceptor, bytes, int, int], int]]] 
 }
 
 _SQLSTATES: Final = {
+    "access.refused": "57P01",
     "protocol": "08P01",
     "protocol.limit": "54000",
     "protocol.unreadable": "0A000",
     "recording": "58030",
     "target": "08006",
+    "target.refused": "08004",
     "target.unreachable": "08001",
 }
 
