@@ -12,8 +12,9 @@ _LOCAL: Final = rb".'" + _FIRST
 """What stands in the names of mailboxes; of what else RFC 5322 allows, most is a mark between a name and its value."""
 _DOMAIN: Final = rb"A-Za-z0-9\x80-\xff-"
 _ADDRESS: Final = built_in(
-    rb'(?:[%b][%b]*|"[ !#-~]{1,62}")@(?:[%b]+\.)+(?:xn--[A-Za-z0-9-]+|[A-Za-z]{2,})' % (_FIRST, _LOCAL, _DOMAIN)
+    rb'(?:[%b][%b]*|"[ !#-~]{1,62}")(?:@(?:[%b]+\.)+(?:xn--[A-Za-z0-9-]+|[A-Za-z]{2,}))+' % (_FIRST, _LOCAL, _DOMAIN)
 )
+"""One address, or several with nothing in between."""
 
 
 def _addresses(text: bytes) -> Iterator[Span]:

@@ -105,7 +105,10 @@ def _is_ssn(text: bytes, start: int, end: int) -> bool:
     if separator != text[start + 6] or is_within_more(text, start, end):
         return False
     # Between blanks, it could be any three numbers of a row of numbers.
-    if separator == 32 and (is_digit(text, start - 2) or is_digit(text, end + 1)):
+    if separator == 32 and (
+        (text[start - 1 : start] == b" " and is_digit(text, start - 2))
+        or (text[end : end + 1] == b" " and is_digit(text, end + 1))
+    ):
         return False
     return checks.is_ssn(text[start : start + 3], text[start + 4 : start + 6], text[start + 7 : end])
 

@@ -289,6 +289,7 @@ def test_a_search_yields_in_order_and_without_overlaps(cell: bytes) -> None:
 
 
 @given(cells)
+@example(b"joe@example.comjim@example.com")
 def test_covering_again_changes_nothing(cell: bytes) -> None:
     for name, one in ONE.items():
         shown, _ = one.covered(cell, STARS)
@@ -298,6 +299,8 @@ def test_covering_again_changes_nothing(cell: bytes) -> None:
             assert one.covered(shown, STARS) == (shown, {}), name
 
 
+@example([b"1", b"899 12 3456", b"1"], "x")
+@example([b"12-", b"899-12-3456", b"-1"], "x")
 @given(st.lists(cells, max_size=12), st.sampled_from(["", "\udc80", "\ud800", "«x»"]))
 def test_many_cells_are_covered_as_each_by_itself(many: list[bytes], text: str) -> None:
     cover = text_cover(Cover(CoverKind.FIXED, text=text), b"")
