@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from bastion.model.action import Access, Action, Resource
 from bastion.protocols.contract import Side
 from bastion.protocols.postgres import messages as m
-from bastion.protocols.postgres.answers import Expected
-from bastion.protocols.postgres.owed import Run
+from bastion.protocols.postgres.owed import Expected, Run
 from bastion.protocols.postgres.sql.reading import ChangesCatalog, Reading
 from bastion.protocols.postgres.understanding import SeenCatalog
 from tests.protocols.postgres.model_server import Failed, ModelServer
@@ -195,16 +194,16 @@ class Conversation:
         answers = self.carrier.interceptor._answers
         expect, expect_run = answers.expect, answers.expect_run
 
-        def expected(message: Expected) -> None:
-            if message.kind in (m.QUERY, m.EXECUTE) and message.refusal is None:
-                self._sent.append(message.ticket)
-            expect(message)
+        def kept(expected: Expected) -> None:
+            if expected.kind in (m.QUERY, m.EXECUTE) and expected.refusal is None:
+                self._sent.append(expected.ticket)
+            expect(expected)
 
         def expected_run(run: Run) -> None:
             self._sent.append(run.ticket)
             expect_run(run)
 
-        answers.expect = expected  # type: ignore[method-assign]
+        answers.expect = kept  # type: ignore[method-assign]
         answers.expect_run = expected_run  # type: ignore[method-assign]
 
     def client(self, messages: Sequence[bytes]) -> None:

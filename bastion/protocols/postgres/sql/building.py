@@ -144,6 +144,7 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
        pg_catalog.set_config('client_min_messages', 'error', true),
        pg_catalog.set_config('lock_timeout', '5s', true),
        pg_catalog.set_config('statement_timeout', '30s', true),
+       pg_catalog.set_config('quote_all_identifiers', 'off', true),
        pg_catalog.set_config('jit', 'off', true)
 """
 """Makes what follows independent of a client's settings. Were `pg_temp` not at the end, it would come first."""
