@@ -13,7 +13,8 @@ from bastion.model.target import CredentialSource, Target
 from bastion.protocols.postgres.authentication import Authentication, Method
 from bastion.protocols.postgres.dialing import Reached, dial
 from bastion.protocols.postgres.options import ChannelBinding, PostgresOptions, Tls, TlsMode
-from tests.kit.postgres import PASSWORD, Server
+from tests.kit.postgres import PASSWORD, Fleet, Server
+from tests.kit.versions import MAJORS, installation_of
 from tests.protocols.postgres.wire import split
 
 OK = struct.pack(">I", 0)
@@ -190,14 +191,24 @@ async def reach(server: Server, user: str = "app_rw", password: str = PASSWORD, 
 
 @pytest.fixture
 def tls(postgres: Server) -> Tls:
-    assert postgres.ca is not None
-    return Tls(mode=TlsMode.VERIFY_FULL, ca=postgres.ca)
+    return _verified(postgres)
+
+
+def _verified(server: Server) -> Tls:
+    assert server.ca is not None
+    return Tls(mode=TlsMode.VERIFY_FULL, ca=server.ca)
+
+
+@pytest.fixture(scope="module", params=[major for major in MAJORS if major < 18])
+def encrypted(request: pytest.FixtureRequest, fleet: Fleet) -> Server:
+    """A server of each version that is had with TLS, in turn."""
+    return fleet(installation_of(request.param))
 
 
 @pytest.mark.live
-async def test_scram_with_channel_binding_over_verified_tls(postgres: Server, tls: Tls) -> None:
-    bound = tls.model_copy(update={"channel_binding": ChannelBinding.REQUIRE})
-    reached = await reach(postgres, tls=bound)
+async def test_scram_with_channel_binding_over_verified_tls(encrypted: Server) -> None:
+    bound = _verified(encrypted).model_copy(update={"channel_binding": ChannelBinding.REQUIRE})
+    reached = await reach(encrypted, tls=bound)
     assert reached.encrypted
     assert reached.parameters[b"session_authorization"] == b"app_rw"
     assert len(reached.key) == 4
@@ -235,17 +246,18 @@ async def test_certificate_for_another_name_is_not_trusted(postgres: Server, tls
 
 @pytest.mark.live
 @pytest.mark.parametrize(("user", "method"), [("md5user", Method.MD5), ("plainuser", Method.PASSWORD)])
-async def test_weaker_methods_only_where_configured(postgres: Server, tls: Tls, user: str, method: Method) -> None:
-    await reach(postgres, user, tls=tls, authentication=method)
+async def test_weaker_methods_only_where_configured(encrypted: Server, user: str, method: Method) -> None:
+    tls = _verified(encrypted)
+    await reach(encrypted, user, tls=tls, authentication=method)
     with pytest.raises(TargetUntrusted):
-        await reach(postgres, user, tls=tls)
+        await reach(encrypted, user, tls=tls)
 
 
 @pytest.mark.live
-async def test_client_certificate(postgres: Server, tls: Tls) -> None:
-    assert postgres.client_certificate is not None
-    pair = {"cert": postgres.client_certificate.certificate, "key": postgres.client_certificate.key}
-    reached = await reach(postgres, "certuser", "", tls=tls.model_copy(update=pair))
+async def test_client_certificate(encrypted: Server) -> None:
+    assert encrypted.client_certificate is not None
+    pair = {"cert": encrypted.client_certificate.certificate, "key": encrypted.client_certificate.key}
+    reached = await reach(encrypted, "certuser", "", tls=_verified(encrypted).model_copy(update=pair))
     assert reached.parameters[b"session_authorization"] == b"certuser"
 
 
