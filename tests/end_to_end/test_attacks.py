@@ -8,7 +8,8 @@ import pytest
 
 from tests.end_to_end.attacks import SQL, Range, firing_range, played
 from tests.kit.issuer import Issuer
-from tests.kit.postgres import Server
+from tests.kit.postgres import Fleet, Server
+from tests.kit.versions import MAJORS, installation_of
 
 Tally: TypeAlias = Callable[[str, bool], None]
 
@@ -21,10 +22,25 @@ NOT_REPRESENTED = {
 
 _LONGEST = 30.0
 
+EVERYWHERE = tuple(SQL)[::10]
+"""Every tenth case, attack or control: those that are also played at a server of each version."""
+
 
 @pytest.fixture(scope="module")
 def firing(postgres: Server, issuer: Issuer) -> Iterator[Range]:
-    with firing_range(postgres, issuer) as running:
+    with firing_range(postgres, issuer, SQL, "sql") as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=MAJORS)
+def firing_everywhere(
+    request: pytest.FixtureRequest, postgres: Server, fleet: Fleet, issuer: Issuer
+) -> Iterator[Range]:
+    major = request.param
+    if major == postgres.major:
+        yield request.getfixturevalue("firing")
+        return
+    with firing_range(fleet(installation_of(major)), issuer, SQL, "sql") as running:
         yield running
 
 
@@ -46,6 +62,11 @@ def test_attack_does_not_get_through(firing: Range, name: str, tally: Tally) -> 
 @pytest.mark.parametrize("name", _cases("control"))
 def test_harmless_case_passes(firing: Range, name: str, tally: Tally) -> None:
     _play(firing, name, tally)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERYWHERE if name not in NOT_REPRESENTED])
+def test_each_version_fares_no_worse(firing_everywhere: Range, name: str, tally: Tally) -> None:
+    _play(firing_everywhere, name, tally)
 
 
 def _play(firing: Range, name: str, tally: Tally) -> None:
