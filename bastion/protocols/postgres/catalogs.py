@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import psycopg
 
-from bastion.errors import TargetRefused, TargetUnreachable
+from bastion.errors import ProtocolError, TargetRefused, TargetUnreachable
 from bastion.model.target import Target
 from bastion.model.text import visible
 from bastion.protocols.postgres.authentication import Method
@@ -105,7 +105,10 @@ class Catalogs:
             raise AssertionError("a session's own view is like that of an analyst with a catalog")
 
         def make() -> CatalogAnalyst:
-            catalog = building.seen(seen.rows, shared.catalog.path)
+            try:
+                catalog = building.seen(building.decoded(seen.rows), shared.catalog.path)
+            except (ValueError, LookupError, TypeError) as error:
+                raise ProtocolError("the target's answer about its catalog cannot be read") from error
             return CatalogAnalyst(
                 catalog,
                 watched=_watched(catalog, shared.patterns),

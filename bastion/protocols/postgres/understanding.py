@@ -18,7 +18,7 @@ from bastion.protocols.postgres.messages import Frames
 from bastion.protocols.postgres.names import Change, key
 from bastion.protocols.postgres.refusal import Refusal
 from bastion.protocols.postgres.renewing import Renewal, name_for
-from bastion.protocols.postgres.sql.building import SEEN, SIGHT, Rows, Sight, decoded, sight
+from bastion.protocols.postgres.sql.building import SEEN, SIGHT, Sight, decoded, sight
 from bastion.protocols.postgres.sql.reading import (
     Analyst,
     ChangesCatalog,
@@ -61,7 +61,8 @@ class SeenCatalog:
 
     analyst: Analyst
     """One for the same database and role."""
-    rows: Rows
+    rows: tuple[tuple[bytes, bytes], ...]
+    """As the target gave them: to decode them all takes too long for the event loop."""
     as_of: int
     """How many changes of the catalog had been counted before it was asked for."""
 
@@ -221,8 +222,7 @@ class Understanding:
         if renewal.failure is not None:
             return renewal.failure
         try:
-            rows = decoded(renewal.rows)
-            self._sight = sight(rows)
+            self._sight = sight(decoded(row for row in renewal.rows if row[0] == b"sight"))
         except (ValueError, LookupError) as error:
             raise ProtocolError("the target's answer about its catalog cannot be read") from error
         if not renewal.is_whole:
@@ -230,7 +230,7 @@ class Understanding:
             return None
         if not self._view.can_see(self._sight, renewal.status):
             return None
-        return Ask("view", SeenCatalog(self._analyst, rows, self._as_of))
+        return Ask("view", SeenCatalog(self._analyst, tuple(renewal.rows), self._as_of))
 
     def refresh(self, statement: Statement) -> bool:
         """Bring a statement's reading up to date, as the target plans it anew; say False if that must be waited for."""
