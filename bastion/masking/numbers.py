@@ -131,19 +131,23 @@ _LONGEST_PHONE: Final = 15
 
 
 def _phones(text: bytes) -> Iterator[Span]:
-    at = 0
+    # Where one ends, the next may begin: a plus sign is gap enough.
+    at = last = 0
     while (hit := search(_INTERNATIONAL, text, at)) is not None:
         start, at = hit
-        stop = None if is_alphanumeric(text, start - 1) else _end_of_international(text, start, at)
+        joined = is_alphanumeric(text, start - 1) and start != last
+        stop = None if joined else _end_of_international(text, start, at)
         if stop is not None:
             yield start, stop
-    at = 0
+            last = stop
+    at = last = 0
     while (hit := search(_NORTH_AMERICAN, text, at)) is not None:
         start, end = hit
         digits = bytes(character for character in text[start:end] if 48 <= character <= 57)[-10:]
-        if checks.is_north_american(digits) and not is_within_more(text, start, end):
+        follows = start == last and text[start : start + 1] == b"+"
+        if checks.is_north_american(digits) and not is_within_more(text, start + follows, end):
             yield hit
-            at = end
+            at = last = end
         else:
             at = start + 1
 

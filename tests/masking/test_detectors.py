@@ -290,6 +290,8 @@ def test_a_search_yields_in_order_and_without_overlaps(cell: bytes) -> None:
 
 @given(cells)
 @example(b"joe@example.comjim@example.com")
+@example(b"+49 30 901820+49 30 901820")
+@example(b"+12125550123+12125550123")
 def test_covering_again_changes_nothing(cell: bytes) -> None:
     for name, one in ONE.items():
         shown, _ = one.covered(cell, STARS)
