@@ -375,7 +375,8 @@ class _Port(asyncio.Protocol):
         self.size = 0
         if not self._transport.is_closing():
             self._transport.write(owed[0] if len(owed) == 1 else b"".join(owed))
-        self.peer.resume("sync")
+        if self.peer._pauses:
+            self.peer.resume("sync")
 
     def drop(self) -> None:
         """Owe nothing any more but the parting words."""

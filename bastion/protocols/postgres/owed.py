@@ -61,14 +61,12 @@ class Run:
     ticket: int = 0
     """Of its judgement."""
 
-    def __init__(self, number: int, action: Action, portal: Portal | None, name: bytes, *, described: bool) -> None:
+    def __init__(self, number: int, action: Action, portal: Portal | None, *, described: bool) -> None:
         self.number = number
         """Of the run of messages up to a Sync."""
         self.action = action
         self.portal = portal
-        """What was bound and runs; None for a Query."""
-        self.name = name
-        """Of the portal."""
+        """The unnamed one, which was bound and runs; None for a Query."""
         self.described = described
         """Whether the portal is to be described, too."""
 
@@ -77,7 +75,7 @@ class Run:
         portal = self.portal
         if portal is None:
             return [Expected(m.QUERY, (), self.ticket)]
-        bound = Expected(m.BIND, (portals.change(self.name, portal, self.number),))
+        bound = Expected(m.BIND, (portals.change(b"", portal, self.number),))
         executed = Expected(m.EXECUTE, (), self.ticket)
         executed.portal = portal
         described = [Expected(m.DESCRIBE)] if self.described else []

@@ -9,15 +9,16 @@ from typing import Final
 from bastion.protocols.postgres import messages as m
 from bastion.protocols.postgres.answers import Answers
 from bastion.protocols.postgres.binding import Portal, arguments_of
-from bastion.protocols.postgres.messages import Frames
+from bastion.protocols.postgres.messages import Bound, Frames
 from bastion.protocols.postgres.names import key
 from bastion.protocols.postgres.owed import Run
 from bastion.protocols.postgres.understanding import Understanding
 
-_QUERY: Final = b"Q"
-_EXECUTE: Final = b"BES"
-_DESCRIBE_EXECUTE: Final = b"BDES"
-_PORTAL: Final = ord("P")
+_BEHIND_BIND: Final = {
+    m.frame(m.EXECUTE, b"\0\0\0\0\0") + m.frame(m.SYNC): False,
+    m.frame(m.DESCRIBE, b"P\0") + m.frame(m.EXECUTE, b"\0\0\0\0\0") + m.frame(m.SYNC): True,
+}
+"""What drivers send behind a Bind of the unnamed portal, to the byte; and whether that asks for a description."""
 
 
 def usual(message: Frames, number: int, answers: Answers, understanding: Understanding) -> Run | None:
@@ -26,34 +27,24 @@ def usual(message: Frames, number: int, answers: Answers, understanding: Underst
     Raises `ProtocolError` where the other way would.
     """
     marks = message.marks
-    if len(marks) > len(_DESCRIBE_EXECUTE) or not answers.settled:
+    tag, start, end = marks[0]
+    if tag == m.BIND:
+        described = _BEHIND_BIND.get(message.data[end:]) if len(marks) <= 4 else None
+        if described is None or not answers.settled:
+            return None
+        bound = m.read_bind(message.data, start, end)
+        return None if bound.portal else _executed(bound, number, answers, understanding, described=described)
+    if tag != m.QUERY or len(marks) > 1 or not answers.settled:
         return None
-    tags = bytes([mark[0] for mark in marks])
-    if tags == _QUERY:
-        return _queried(message, number, understanding)
-    if tags in (_EXECUTE, _DESCRIBE_EXECUTE):
-        return _executed(message, number, answers, understanding)
-    return None
-
-
-def _queried(message: Frames, number: int, understanding: Understanding) -> Run | None:
-    _, start, end = message.marks[0]
     reading = understanding.known(m.read_query(message.data, start, end))
     if reading is None or not understanding.only_runs(reading):
         return None
-    return Run(number, reading.action, None, b"", described=False)
+    return Run(number, reading.action, None, described=False)
 
 
-def _executed(message: Frames, number: int, answers: Answers, understanding: Understanding) -> Run | None:
-    data, marks = message.data, message.marks
-    bound = m.read_bind(data, marks[0][1], marks[0][2])
-    portal_name = bound.portal
-    _, start, end = marks[-2]
-    if m.read_execute(data, start, end) != portal_name:
-        return None
-    described = len(marks) == len(_DESCRIBE_EXECUTE)
-    if described and m.read_named(data, marks[1][1], marks[1][2]) != (_PORTAL, portal_name):
-        return None
+def _executed(
+    bound: Bound, number: int, answers: Answers, understanding: Understanding, *, described: bool
+) -> Run | None:
     statement = answers.statements.known(key(bound.statement))
     if statement is None or not understanding.is_current(statement):
         return None
@@ -64,4 +55,4 @@ def _executed(message: Frames, number: int, answers: Answers, understanding: Und
     portal = Portal(reading, arguments, statement.facts(bound.formats))
     portal.statement, portal.result_formats, portal.described = statement, bound.result_formats, described
     portal.epoch = understanding.epoch
-    return Run(number, portal.called(reading), portal, key(portal_name), described=described)
+    return Run(number, portal.called(reading), portal, described=described)

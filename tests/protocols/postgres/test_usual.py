@@ -111,7 +111,7 @@ def prepared(text: str = "select 1") -> Carrier:
 def test_what_drivers_send_all_the_time_is_taken_as_a_whole() -> None:
     assert taken_as_a_whole(query("select 1"))
     assert taken_as_a_whole(bind("s"), execute(""), SYNC)
-    assert taken_as_a_whole(bind("s", "p"), describe("P", "p"), execute("p"), SYNC)
+    assert taken_as_a_whole(bind("s"), describe("P"), execute(""), SYNC)
 
 
 def test_what_is_not_quite_usual_is_not() -> None:
@@ -119,8 +119,12 @@ def test_what_is_not_quite_usual_is_not() -> None:
     assert not taken_as_a_whole(query("prepare a select 1"))
     assert not taken_as_a_whole(query("garbage"))
     assert not taken_as_a_whole(bind("unknown"), execute(""), SYNC)
-    assert not taken_as_a_whole(bind("s", "p"), execute("q"), SYNC)
-    assert not taken_as_a_whole(bind("s", "p"), describe("S", "p"), execute("p"), SYNC)
+    assert not taken_as_a_whole(bind("s"), execute("q"), SYNC)
+    assert not taken_as_a_whole(bind("s", "p"), execute("p"), SYNC)
+    assert not taken_as_a_whole(bind("s"), execute("", rows=1), SYNC)
+    assert not taken_as_a_whole(bind("s"), describe("S"), execute(""), SYNC)
+    assert not taken_as_a_whole(bind("s"), execute(""), execute(""), SYNC)
+    assert not taken_as_a_whole(bind("s"), execute(""), SYNC, SYNC)
     assert not taken_as_a_whole(bind("s"), execute(""), SYNC, carrier=prepared("strange 1"))
 
 
