@@ -32,9 +32,7 @@ def uses(reading: Reading) -> dict[str, str]:
         facts = resource.facts.get(USES, {})
         assert isinstance(facts, Mapping)
         for name, how in facts.items():
-            short = (
-                resource.name if name == "result" else name.removeprefix("public.users.").removeprefix("public.cards.")
-            )
+            short = resource.name if name == "result" else name.rpartition(".")[2]
             found.setdefault(short, set()).update(how)
     return {name: " ".join(sorted(how)) for name, how in found.items() if how}
 

@@ -121,7 +121,10 @@ class Sources(Expressions):
             call, *definitions = item["List"]["items"]
             defined = [d["ColumnDef"]["colname"] for list_ in definitions if list_ for d in list_["List"]["items"]]
             defined += [d["ColumnDef"]["colname"] for d in body.get("coldeflist", ())]
-            found = self._function(call, level, defined, alias.get("aliasname", ""))
+            # One function's single column goes by the name of the table; of several, each by its own.
+            found = self._function(
+                call, level, defined, "" if len(body["functions"]) > 1 else alias.get("aliasname", "")
+            )
             rows.extend(found.columns, found.rest)
         if body.get("ordinality"):
             rows.add("ordinality", NOTHING)
@@ -182,19 +185,20 @@ class Sources(Expressions):
         taken = [self.value({"JsonValueExpr": body["context_item"]}, level)]
         taken += self.values(body.get("passing", ()), level)
         names: list[str] = []
-        waiting = list(reversed(body["columns"]))
-        while waiting:
-            column = waiting.pop()["JsonTableColumn"]
-            if column.get("coltype") == "JTC_NESTED":
-                waiting += reversed(column.get("columns", ()))
-            else:
-                names.append(column["name"])
-            for field in ("on_empty", "on_error"):
-                if column.get(field, {}).get("expr"):
-                    taken.append(self.value(column[field]["expr"], level))
+        self._json_columns(body["columns"], level, names, taken)
         whole = merged(taken)
         self.compared(whole, "it is taken apart (JSON_TABLE)")
         return _aliased(Rows(columns(names, whole)), body.get("alias", {}) or {"aliasname": "json_table"})
+
+    def _json_columns(self, items: list[Node], level: Level, names: list[str], taken: list[Value]) -> None:
+        """Collect the columns of one level of JSON_TABLE, and behind them those that are nested in it."""
+        for column in (node["JsonTableColumn"] for node in items):
+            if column.get("coltype") != "JTC_NESTED":
+                names.append(column["name"])
+            others = (column.get(field, {}).get("expr") for field in ("on_empty", "on_error"))
+            taken += [self.value(other, level) for other in others if other]
+        for column in (node["JsonTableColumn"] for node in items):
+            self._json_columns(column.get("columns", []), level, names, taken)
 
 
 def _aliased(rows: Rows, alias: Node) -> Item:
