@@ -8,11 +8,12 @@ from bastion.model.target import Target
 from bastion.model.verdict import Allow, Deny, Hold, Verdict
 from bastion.policy.document import Policy, Rule
 from bastion.policy.evaluation import Judge, described, misses
+from bastion.policy.masks import MaskRule, masking
 
 
 @dataclass(frozen=True, slots=True)
 class RuleExplanation:
-    """What one rule had to do with the verdict."""
+    """What one rule, or one mask, had to do with the verdict."""
 
     name: str
     effect: str
@@ -55,7 +56,33 @@ def explain(policy: Policy, identity: Identity, target: Target, action: Action) 
         decided = rule.name in deciding
         why = misses(rule, identity, target) or _part(rule, judge, action, "" if decided else f", {other}")
         rules.append(RuleExplanation(rule.name, rule.effect, decided, why, str(rule.place)))
+    rules += [_masked(mask, verdict, identity, target, action) for mask in policy.masks]
     return Explanation(verdict, tuple(rules))
+
+
+def _masked(mask: MaskRule, verdict: Verdict, identity: Identity, target: Target, action: Action) -> RuleExplanation:
+    """Return what one mask has to do with the verdict."""
+
+    def told(why: str, *, decided: bool = False) -> RuleExplanation:
+        return RuleExplanation(mask.name, "mask", decided, why, str(mask.place))
+
+    if not mask.where.has(target):
+        return told("where: another target")
+    if not mask.bears(identity, target):
+        return told("unless: spares you")
+    try:
+        alone = masking([mask], action)
+    except ValueError:  # the judge has denied for the same reason; here it is only told
+        return told("could not be evaluated", decided=True)
+    if alone.denied is not None:
+        return told(alone.denied.reason, decided=isinstance(verdict, Deny) and verdict.rule == mask.name)
+    if alone.holding:
+        held = isinstance(verdict, Hold) and any(d.rule == mask.name for d in verdict.demands)
+        return told("the outcome depends on a column that it covers", decided=held)
+    if not alone.masks:
+        return told("out of reach of its columns")
+    in_force = not isinstance(verdict, Deny) and mask.mask in verdict.masks
+    return told("covers what comes back" if in_force else "would cover what comes back", decided=in_force)
 
 
 def _part(rule: Rule, judge: Judge, action: Action, rest: str) -> str:

@@ -13,7 +13,11 @@ from tests.kit.pgwire import COPY_DONE, frame, query
 
 _READY = b"Z\0\0\0\x05I"
 SELECT = "select id, name, price, at from wide"
+FIVE = "select id, name, price, at, id as again from wide"
+MASKED = "select id, name, price, at, id as again from masked"
+"""The same, of which one column has a mask."""
 COPY_OUT = "copy wide to stdout"
+COPY_MASKED = "copy (select id, name, price, at, id as again from masked) to stdout"
 COPY_IN = "copy incoming from stdin"
 
 

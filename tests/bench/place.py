@@ -26,6 +26,7 @@ create table wide (id int primary key, name text, price numeric(10, 2), at times
 insert into wide select g, 'row number ' || g, g * 0.01, '2026-01-01'::timestamptz + g * interval '1 second'
     from generate_series(1, {_ROWS}) g;
 create table incoming (like wide);
+create view masked as select * from wide;
 vacuum analyze;
 """
 

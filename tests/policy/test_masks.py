@@ -11,6 +11,7 @@ from bastion.model.mask import ANY, BECAUSE, USES, Cover, CoverKind, Predicates
 from bastion.model.verdict import Allow, Deny, Hold, Verdict
 from bastion.policy.document import ClauseSpec, Policy, load
 from bastion.policy.evaluation import Judge
+from bastion.policy.explanation import explain
 from bastion.policy.marks import Problems
 from tests.kit import nouns
 from tests.policy.test_policy import Words
@@ -248,3 +249,24 @@ def test_a_target_that_cannot_honour_a_mask_is_a_mistake(tmp_path: Path) -> None
 
 def test_masks_are_part_of_the_policys_version(tmp_path: Path) -> None:
     assert policy(PII, tmp_path).version != policy(HELD, tmp_path).version
+
+
+@pytest.mark.parametrize(
+    ("masks", "who", "asked", "decided", "why"),
+    [
+        (PII, "alice", ("output",), True, "covers what comes back"),
+        (PII, "alice", ("predicate",), False, "would depend on it"),
+        (HELD, "alice", ("predicate",), True, "the outcome depends"),
+        (PII, "reader", ("output",), False, "spares you"),
+        (PII.replace("public.users.email", "a.b.c"), "alice", ("output",), False, "out of reach"),
+        (PII, "alice", ("novel",), True, "could not be evaluated"),
+    ],
+)
+def test_a_mask_is_explained(
+    tmp_path: Path, masks: str, who: str, asked: tuple[str, ...], decided: bool, why: str
+) -> None:
+    identity = nouns.identity(who, "readers" if who == "reader" else "engineers")
+    explained = explain(policy(masks, tmp_path), identity, TARGET, uses("public.users.email", *asked))
+    (told,) = [rule for rule in explained.rules if rule.effect == "mask"]
+    assert why in told.why
+    assert told.decided is (decided or (isinstance(explained.verdict, Deny) and explained.verdict.rule == "pii"))
