@@ -163,7 +163,7 @@ class Answers:
             self.portals.end_transaction()
             self._quiet = False
         elif portal is not None:
-            self.portals.change(run.name, portal, run.number).happened()
+            self.portals.change(b"", portal, run.number).happened()
 
     def _head(self, tag: int) -> Expected:
         owed = self._owed
