@@ -5,7 +5,7 @@ columns. Either is enough for a column to be covered. A result that the lineage 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from typing import Final, Protocol
 
@@ -65,7 +65,7 @@ class Coverage:
         self._results = deque(reading.outputs)
         self._coverings: list[Covering | None] = []
         self._finders: list[Covering | None] = []
-        self._known = self._covers = self._finds = False
+        self._known = self._covers = self._finds = self._json = self._hot = False
         self._stream: Copied | None = None
         self._covered: dict[str, str] = {}
         self.quiet = bool(self._masks)
@@ -78,11 +78,11 @@ class Coverage:
         """Take a RowDescription message: the next result has these columns."""
         columns = read_description(data, start, end)
         outputs = self._next()
-        self._coverings, self._finders = [], []
+        self._coverings, self._finders, self._json = [], [], False
         for index, column in enumerate(columns):
             origins, bare = _at(outputs, index)
             known = self._knowledge.watched_at(column.relation, column.number)
-            self._column(column, origins | known, bare and (outputs is None or known <= origins))
+            self._column(column, origins | known, bare and (outputs is None or known <= origins), together=True)
         if outputs is not None and len(outputs.columns) > len(columns):
             raise ProtocolError("the target describes fewer columns than the statement was read to have")
         self._known = True
@@ -94,9 +94,21 @@ class Coverage:
         if not self._known:
             raise ProtocolError("the target sends rows that it has not described")
         if self._finds and self._is_suspicious(memoryview(data)[start:end]):
-            both = [first or second for first, second in zip(self._coverings, self._finders, strict=True)]
-            return cover_rows(data, start, end, both)
+            return self._searched(data, start, end)
         return cover_rows(data, start, end, self._coverings) if self._covers else None
+
+    def _searched(self, data: bytes, start: int, end: int) -> bytes:
+        """Return a run of rows with what is found in them covered. Cells of text are searched together."""
+        texts = [finder for finder in self._finders if isinstance(finder, _Texts)]
+        if texts:
+            cover_rows(data, start, end, [f if isinstance(f, _Texts) else None for f in self._finders])
+        for text in texts:
+            text.search()
+        both = [first or second for first, second in zip(self._coverings, self._finders, strict=True)]
+        covered = cover_rows(data, start, end, both)
+        for text in texts:
+            text.forget()
+        return covered
 
     def copies(self, data: bytes, start: int, end: int) -> None:
         """Take a CopyOutResponse message: what follows is copied data."""
@@ -110,7 +122,7 @@ class Coverage:
             return
         if outputs.copied is None or (outputs.copied.format == "binary") is not binary:
             raise ProtocolError("the target copies data in another form than the statement was read to ask for")
-        self._coverings, self._finders = [], []
+        self._coverings, self._finders, self._json = [], [], False
         for index in range(count):
             origins, bare = _at(outputs, index)
             oid = self._knowledge.type_of(next(iter(origins))) if len(origins) == 1 and bare else 0
@@ -123,6 +135,9 @@ class Coverage:
     def copied(self, data: bytes, start: int, end: int) -> bytes | None:
         """Return a run of CopyData messages as the client is to see it; None if that is as it came."""
         if self._stream is not None:
+            # A row that came in parts may have what is looked for in any of them.
+            suspicious = bool(self._searching) and self._is_suspicious(memoryview(data)[start:end])
+            self._hot = suspicious or self._stream.unfinished
             return self._stream.cover(data, start, end)
         if not self._searching or not self._is_suspicious(memoryview(data)[start:end]):
             return None
@@ -149,7 +164,8 @@ class Coverage:
             raise ProtocolError("the target returns more results than the statement was read to have")
         return self._results.popleft()
 
-    def _column(self, column: Column, origins: frozenset[Origin], bare: bool) -> None:
+    def _column(self, column: Column, origins: frozenset[Origin], bare: bool, *, together: bool = False) -> None:
+        """Take one more column of a result; `together` if its cells can be searched many at a time."""
         types = self._knowledge.types
         mask = next((m for m in self._masks if _means(m, origins)), None)
         if mask is not None:
@@ -168,11 +184,16 @@ class Coverage:
             self._finders.append(None)
             return
         self._coverings.append(None)
-        searches = [s for s in self._searching if t.holds_text(column.type, types)]
-        self._finders.append(_finder(searches, column, types) if searches else None)
+        searches = self._searching if t.holds_text(column.type, types) else []
+        self._json = self._json or t.resolved(column.type, types) in (t.JSON, t.JSONB)
+        finder = _finder(searches, column, types, together=together) if searches else None
+        self._finders.append(finder if together or finder is None else partial(self._if_hot, finder))
+
+    def _if_hot(self, finder: Covering, cell: bytes) -> bytes | None:
+        return finder(cell) if self._hot else cell
 
     def _is_suspicious(self, run: memoryview) -> bool:
-        return any(search.suspects(run) for search in self._searching)
+        return any(search.suspects(run, json=self._json) for search in self._searching)
 
     def _emptied(self, cell: bytes) -> bytes | None:
         """Cover a cell of which nothing is known by NULL, which is valid whatever its type, if anything is in it."""
@@ -189,12 +210,19 @@ class _Search:
         self._plain = text_cover(_FULL, key) if constant else self._cover
         self.counts: dict[str, int] = {}
 
-    def suspects(self, run: memoryview) -> bool:
-        return self._detectors.may_hold_json(run)
+    def suspects(self, run: memoryview, *, json: bool) -> bool:
+        """Tell whether there may be anything in a run of bytes; `json` if some of it is."""
+        return self._detectors.may_hold_json(run) if json else self._detectors.may_hold(run)
 
     def text(self, cell: bytes) -> bytes | None:
         """Cover within a text."""
         return self._noted(cell, *self._detectors.covered(cell, self._cover))
+
+    def texts(self, cells: list[bytes]) -> list[bytes | None]:
+        """Cover within texts."""
+        covered, counts = self._detectors.covered_all(cells, self._cover)
+        self._count(counts)
+        return covered
 
     def text_only(self, cell: bytes) -> bytes:
         """Cover within a text that has a syntax of its own, which a policy's words could break."""
@@ -212,11 +240,42 @@ class _Search:
         return bool(counts)
 
     def _noted(self, cell: bytes, covered: bytes | None, counts: dict[str, int]) -> bytes | None:
-        if not counts:
-            return cell
+        self._count(counts)
+        return covered if counts else cell
+
+    def _count(self, counts: dict[str, int]) -> None:
         for kind, count in counts.items():
             self.counts[kind] = self.counts.get(kind, 0) + count
-        return covered
+
+
+class _Texts:
+    """The texts of one column in a run of rows: collected in a first pass, searched, and put back in a second."""
+
+    def __init__(self, searches: list[_Search]) -> None:
+        self._searches = searches
+        self._cells: list[bytes] = []
+        self._covered: Iterator[bytes | None] | None = None
+
+    def __call__(self, cell: bytes) -> bytes | None:
+        """Collect a text, or return what stands in its place."""
+        if self._covered is not None:
+            return next(self._covered)
+        self._cells.append(cell)
+        return cell
+
+    def search(self) -> None:
+        """Cover within what was collected; it is asked for next, in the same order."""
+        found: list[bytes | None] = [*self._cells]
+        for search in self._searches:
+            places = [place for place, cell in enumerate(found) if cell is not None]
+            for place, cell in zip(places, search.texts([found[place] or b"" for place in places]), strict=True):
+                found[place] = cell
+        self._covered = iter(found)
+
+    def forget(self) -> None:
+        """Be ready for the next run of rows."""
+        self._cells.clear()
+        self._covered = None
 
 
 class _Passing(Copied):
@@ -270,10 +329,12 @@ def _at(outputs: Outputs | None, index: int) -> tuple[frozenset[Origin], bool]:
     return outputs.rest, False
 
 
-def _finder(searches: list[_Search], column: Column, types: t.Types) -> Covering:
+def _finder(searches: list[_Search], column: Column, types: t.Types, *, together: bool) -> Covering:
     """Return what searches the cells of a column that holds text in one way or another."""
     oid = t.resolved(column.type, types)
     if t.is_text(oid, types):
+        if together:
+            return _Texts(searches)
         finds: list[Covering] = [search.text for search in searches]
     elif oid in (t.JSON, t.JSONB):
         finds = [search.document for search in searches]

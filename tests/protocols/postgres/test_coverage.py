@@ -228,3 +228,41 @@ def test_a_policys_words_cannot_break_copied_data() -> None:
     for cover in (Cover(CoverKind.FIXED, text="a\tb\n"), Cover(CoverKind.NULL)):
         made = coverage([Mask("cards", cover, detectors=("payment_card",))])
         assert copied(made, b"a\t" + CARD + b"\n", 2) == m.frame(m.COPY_DATA, b"a\t********\n")
+
+
+@pytest.mark.parametrize("form", ["text", "csv", "binary"])
+def test_detectors_search_copied_rows_however_they_are_cut(form: str) -> None:
+    for size in (1, 3, 7, 1000):
+        made = coverage([PII, CARDS], columns(None, MAIL, copied=CopyForm(form)))
+        binary = int(form == "binary")
+        head = m.frame(m.COPY_OUT_RESPONSE, struct.pack(">b3H", binary, 2, binary, binary))
+        made.copies(head, 0, len(head))
+        payload = b"".join(b"pay " + CARD + (b"," if form == "csv" else b"\t") + ADDRESS + b"\n" for _ in range(3))
+        if binary:
+            cells = struct.pack(">hi", 2, len(CARD)) + CARD + struct.pack(">i", len(ADDRESS)) + ADDRESS
+            payload = b"PGCOPY\n\xff\r\n\0" + bytes(8) + cells * 3 + struct.pack(">h", -1)
+        shown = b""
+        for at in range(0, len(payload), size):
+            data = m.frame(m.COPY_DATA, payload[at : at + size])
+            covered = made.copied(data, 0, len(data))
+            shown += data if covered is None else covered
+        made.copied_all()
+        assert CARD not in shown
+        assert ADDRESS not in shown
+        assert made.told() == {"covered": {"c1": "pii"}, "found": {"payment_card": 3}}
+
+
+def test_texts_of_several_columns_and_runs_are_each_put_back_in_their_place() -> None:
+    made = coverage([CARDS, Mask("mails", Cover(CoverKind.NULL), detectors=("email",))])
+    describe(made, TEXT, TEXT, INT4)
+    for run in range(3):
+        rows = [(CARD, b"b%d" % run, b"1"), (b"a", CARD, b"2"), (None, ADDRESS, None), (b"a " + CARD, b"c", b"3")]
+        data = b"".join(row(*cells) for cells in rows)
+        assert made.rows(data, 0, len(data)) == b"".join(
+            [
+                row(b"********", b"b%d" % run, b"1"),
+                row(b"a", b"********", b"2"),
+                row(None, None, None),
+                row(b"a ********", b"c", b"3"),
+            ]
+        )

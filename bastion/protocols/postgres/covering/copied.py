@@ -80,6 +80,11 @@ class Copied(ABC):
             at = following
         return b"".join(pieces)
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a part of a row is kept."""
+        return bool(self._held)
+
     def finish(self) -> None:
         """Take note of the stream's end; raise `ProtocolError` if a row or what must come before it is unfinished."""
         if self._size:
