@@ -24,7 +24,7 @@ from bastion.protocols.postgres.sql.reading import (
     SetsPath,
 )
 from bastion.protocols.postgres.sql.scope import Scope, Source
-from bastion.protocols.postgres.sql.trees import qualified, strings
+from bastion.protocols.postgres.sql.trees import computed, qualified, strings
 from bastion.protocols.postgres.sql.writes import DataChange
 
 PLACEHOLDER: Final = "statement by name"
@@ -105,6 +105,9 @@ class Statements:
             for place in self._placed(about, name, verb):
                 named.add(place if about == "relation" else "")
                 self._add(about, place, verb, access, **facts)
+        if kind == "AlterTableStmt":  # it fills new columns, converts old ones and checks all rows
+            for expression in computed(body):
+                self._query.expression(expression, _open_scope())
         if kind == "CreateStmt":  # a view or foreign table would have effects of its own
             self._query.created.add(body["relation"].get("relname", ""))
         if kind not in definers.KEEPS_CATALOG:

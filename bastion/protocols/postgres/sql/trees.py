@@ -32,6 +32,20 @@ def qualified(items: Sequence[Node]) -> tuple[str, str]:
     return (parts[-2] if len(parts) > 1 else "", parts[-1])
 
 
+def computed(body: Any) -> list[Node]:
+    """Return the expressions by which a definition has columns filled, converted or checked."""
+    found: list[Node] = []
+    pending = [body]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list):
+            pending += item
+        elif isinstance(item, dict):
+            found += [item[key] for key in ("raw_default", "raw_expr") if key in item]
+            pending += [value for key, value in item.items() if key not in ("raw_default", "raw_expr")]
+    return found
+
+
 def constant(node: Node) -> str | None:
     """Return the string that a plain literal is, or None. A cast could make another string of it."""
     literal = node.get("A_Const")

@@ -401,3 +401,28 @@ def test_any_words_are_read_or_not_and_never_raise(analyst: CatalogAnalyst, text
     reading = analyst.read(text.encode(), frozenset({analyst.catalog.path}))
     assert reading.readable == bool(reading.action.resources)
     analyst.compose(reading, {}, {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ALTER TABLE orders ALTER amount TYPE text USING purge_orders()::text",
+        "ALTER TABLE orders ADD total int DEFAULT purge_orders()",
+        "ALTER TABLE orders ADD CHECK (purge_orders() > 0), ALTER note DROP DEFAULT",
+    ],
+)
+def test_what_an_alteration_computes_it_runs(analyst: CatalogAnalyst, text: str) -> None:
+    assert ("function", "public.purge_orders", "call") in told(analyst, text)
+    assert read(analyst, text).action.access is Access.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ALTER TABLE orders ALTER amount TYPE bigint USING amount::bigint * 2",
+        "ALTER TABLE orders ADD made timestamptz DEFAULT now(), ADD number serial, ADD CHECK (amount > 0)",
+        "ALTER TABLE orders ALTER note SET DEFAULT 'x', DROP status",
+    ],
+)
+def test_an_alteration_by_what_is_built_in_is_one_and_no_more(analyst: CatalogAnalyst, text: str) -> None:
+    assert told(analyst, text) == {("relation", "public.orders", "alter")}
