@@ -14,9 +14,10 @@ from typing import Final, TypeAlias
 from bastion.errors import ProtocolError
 
 Covering: TypeAlias = Callable[[bytes], bytes | None]
-"""Returns what stands in a cell's place; None stands for NULL. It never raises. A NULL is not given to it."""
-Detector: TypeAlias = Callable[[bytes], bytes]
-"""Returns a cell with what was found in it covered: the very same object where nothing was."""
+"""Returns what stands in a cell's place; None stands for NULL. It never raises. A NULL is not given to it.
+
+One that only covers what it finds returns the very object that it was given where it finds nothing.
+"""
 
 DATA_ROW: Final = ord("D")
 _HEAD: Final = Struct(">BIH")
@@ -103,25 +104,3 @@ def cover_rows(data: bytes, start: int, end: int, coverings: Sequence[Covering |
     except StructError:
         raise ProtocolError("expected a row to end within what arrived") from None
     return b"".join(pieces)
-
-
-def find_rows(
-    data: bytes,
-    start: int,
-    end: int,
-    coverings: Sequence[Covering | None],
-    searching: Sequence[Covering | None],
-    suspicious: Callable[[memoryview], bool],
-) -> bytes:
-    """Return the rows as `cover_rows` does, and if the run looks `suspicious` with `searching` for the other cells.
-
-    `searching` holds, by column, what finds and covers within a cell. A covering comes before it.
-    """
-    with memoryview(data) as view, view[start:end] as run:
-        found = suspicious(run)
-    if found:
-        both = [first or second for first, second in zip(coverings, searching, strict=True)]
-        return cover_rows(data, start, end, both)
-    if not any(coverings):
-        return data[start:end]
-    return cover_rows(data, start, end, coverings)

@@ -20,13 +20,13 @@ from bastion.protocols.postgres.covering.rows import Constant
 from bastion.protocols.postgres.covering.values import covering
 from bastion.protocols.postgres.sql.loading import load
 from tests.kit.postgres import Server, fresh_database
+from tests.protocols.postgres.covering.sample import COVERED, UUID, WITHOUT
 
 KEY = b"a session's key"
 FULL = Cover(CoverKind.FULL)
 PARTIAL = Cover(CoverKind.PARTIAL)
 HASH = Cover(CoverKind.HASH)
 NULL = Cover(CoverKind.NULL)
-UUID = "6f1f7c4e-94a8-4a3a-9c55-0d5c8f0b7a21"
 
 CITEXT = """
 create type citext;
@@ -48,79 +48,6 @@ create domain work_mail as mail check (length(value) > 3);
 create domain age as int check (value >= 0);
 create domain tags as text[];
 """
-
-COVERED: dict[str, tuple[str, str]] = {
-    "text": ("anna@canary.example.com", "********"),
-    "varchar": ("canary canary", "********"),
-    "varchar(30)": ("canary canary", "********"),
-    "varchar(5)": ("canar", "*****"),
-    "char(12)": ("canary", "********    "),
-    "char(3)": ("can", "***"),
-    "name": ("canary", "********"),
-    "citext": ("Canary", "********"),
-    '"char"': ("c", "*"),
-    "int2": ("1234", "0"),
-    "int4": ("-123456", "0"),
-    "int8": ("9223372036854775807", "0"),
-    "oid": ("1234567", "0"),
-    "xid": ("1234567", "0"),
-    "xid8": ("1234567", "0"),
-    "float4": ("1.5", "0"),
-    "float8": ("-1.5e300", "0"),
-    "numeric": ("12345.678", "0"),
-    "numeric(10,2)": ("12345.67", "0.00"),
-    "money": ("12.34", "$0.00"),
-    "bool": ("t", "f"),
-    "date": ("1985-04-12", "1900-01-01"),
-    "time": ("12:34:56.789", "00:00:00"),
-    "timetz": ("12:34:56+02", "00:00:00+00"),
-    "timestamp": ("1985-04-12 12:34:56.789", "1900-01-01 00:00:00"),
-    "timestamptz": ("1985-04-12 12:34:56.789+02", "1900-01-01 00:00:00+00"),
-    "interval": ("1 year 2 days 03:04:05", "00:00:00"),
-    "uuid": (UUID, "00000000-0000-0000-0000-000000000000"),
-    "json": ('{"a": "canary"}', '"********"'),
-    "jsonb": ('{"a": "canary"}', '"********"'),
-    "bytea": ("\\xdeadbeef", "\\x2a2a2a2a2a2a2a2a"),
-    "inet": ("192.168.7.9/24", "0.0.0.0"),
-    "cidr": ("2001:db8::/32", "0.0.0.0/32"),
-    "macaddr": ("08:00:2b:01:02:03", "00:00:00:00:00:00"),
-    "macaddr8": ("08:00:2b:01:02:03:04:05", "00:00:00:00:00:00:00:00"),
-    "bit(10)": ("1111100000", "0000000000"),
-    "varbit": ("1111100000", "0"),
-    "int4range": ("[1,5)", "empty"),
-    "tstzrange": ("[1985-04-12,1986-04-12)", "empty"),
-    "span": ("[1,5)", "empty"),
-    "int4multirange": ("{[1,5)}", "{}"),
-    "text[]": ('{"canary","b"}', "{********}"),
-    "text[][]": ('{{"canary","b"},{c,d}}', "{********}"),
-    "varchar(4)[]": ("{cana}", "{****}"),
-    "citext[]": ("{canary}", "{********}"),
-    "int4[]": ("[5:6]={1,2}", "{0}"),
-    "uuid[]": (f"{{{UUID}}}", "{00000000-0000-0000-0000-000000000000}"),
-    "jsonb[]": ('{"{}"}', r'{"\"********\""}'),
-    "timestamptz[]": ("{1985-04-12}", '{"1900-01-01 00:00:00+00"}'),
-    "int4range[]": ('{"[1,5)"}', "{empty}"),
-    "bytea[]": (r'{"\\xdead"}', r'{"\\x2a2a2a2a2a2a2a2a"}'),
-    "mail": ("anna@canary.example.com", "********"),
-    "work_mail": ("anna@canary.example.com", "********"),
-    "age": ("37", "0"),
-    "tags": ("{canary}", "{********}"),
-}
-"""A value of each type, and its full cover as the server itself writes it."""
-
-WITHOUT = {
-    "mood": "sad",
-    "mood[]": "{sad,ok}",
-    "pair": "(canary,1)",
-    "pair[]": '{"(canary,1)"}',
-    "point": "(1,2)",
-    "box": "(1,2),(3,4)",
-    "tsvector": "canary",
-    "tsquery": "canary",
-    "pg_lsn": "16/B374D848",
-    "int2vector": "1 2",
-}
-"""A value of each of some types that no cover is known of: NULL alone is valid, and tells nothing."""
 
 REFUSES_ITS_COVER = {"mail", "work_mail"}
 """Domains whose checks refuse the cover. Whoever reads it knows no checks: what is sent is of the base type."""
