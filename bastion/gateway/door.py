@@ -5,7 +5,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from bastion.config import Limits
 from bastion.errors import AccessRefused, BastionError, RecordingError
@@ -26,6 +26,9 @@ from bastion.store.writer import Recorder
 from bastion.vault.sources import Vault
 
 _log = logging.getLogger("bastion")
+
+_Reach: TypeAlias = tuple[frozenset[str], frozenset[str]]
+"""What masks name at a target, and which masks cover anything for one session."""
 
 
 class GatewayDoor:
@@ -56,8 +59,8 @@ class GatewayDoor:
         self._limits = limits
         self._now = now
         self._admitted: dict[SessionId, Session] = {}
-        self._columns: dict[SessionId, frozenset[str]] = {}
-        """What masks named at each session's target when it was admitted."""
+        self._reach: dict[SessionId, _Reach] = {}
+        """The masks of each session when it was admitted."""
         self._conversations: dict[SessionId, Conversation] = {}
 
     @property
@@ -84,7 +87,7 @@ class GatewayDoor:
             client=claim.client or ticket.client,
         )
         self._admitted[session.id] = session
-        self._columns[session.id] = self.masked(target)
+        self._reach[session.id] = self._masks(session)
         try:
             self._recorder.open_session(session)
             self._recorder.append(session.id, "opened", records.opened(session, self._policy().version))
@@ -168,8 +171,8 @@ class GatewayDoor:
     def end_changed(self) -> None:
         """End every conversation with a target that is configured otherwise than when it began.
 
-        Its labels count, and so do the columns that masks name there: what was read of its statements until now says
-        nothing of other columns.
+        Its labels count, and so do the columns that masks name there, since what was read of its statements until now
+        says nothing of others; and whom they spare, since who was spared may have listened to what others say.
         """
         for conversation in list(self._conversations.values()):
             if self._is_changed(conversation.session):
@@ -181,11 +184,17 @@ class GatewayDoor:
 
     def _is_changed(self, session: Session) -> bool:
         target = session.target
-        return self._targets().get(target.name) != target or self._columns[session.id] != self.masked(target)
+        return self._targets().get(target.name) != target or self._reach[session.id] != self._masks(session)
+
+    def _masks(self, session: Session) -> _Reach:
+        """Return the columns that masks name at a session's target, and those of them that cover them for it."""
+        target, identity = session.target, session.identity
+        bearing = (m for m in self._policy().masks if m.mask.columns and m.bears(identity, target))
+        return self.masked(target), frozenset(m.name for m in bearing)
 
     def _forget(self, session: Session) -> None:
         self._admitted.pop(session.id, None)
-        self._columns.pop(session.id, None)
+        self._reach.pop(session.id, None)
 
     def _check_limits(self, key: tuple[str, str]) -> None:
         if len(self._admitted) >= self._limits.sessions:

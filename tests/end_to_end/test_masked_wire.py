@@ -220,9 +220,12 @@ def test_a_session_ends_when_its_masks_come_to_name_other_columns(rig: Rig) -> N
 def test_who_is_spared_is_read_anew_with_the_policy(rig: Rig) -> None:
     with rig.connect(READER, "shop") as connection:
         assert connection.execute("select email from users where id = 1").fetchone() == (MAIL,)
-        rig.reload(_POLICY.replace("readers", "nobody"))
+        rig.reload(_POLICY.replace("unless: {groups: [readers]}", "unless: {groups: [nobody]}"))
         try:
-            assert connection.execute("select email from users where id = 1").fetchone() == ("a***@***.example",)
+            with pytest.raises(psycopg.OperationalError, match="no longer configured as it was"):
+                connection.execute("select email from users where id = 1")
+            with rig.connect(READER, "shop") as other:
+                assert other.execute("select email from users where id = 1").fetchone() == ("a***@***.example",)
         finally:
             rig.reload(_POLICY)
 
