@@ -138,10 +138,11 @@ def converse(backend: Backend, carrier: Carrier, analyst: CatalogAnalyst) -> Non
         carrier.sent[Side.TARGET] = b""
         backend.send(sent)
         answers = carrier.interceptor._answers
-        if any(ask.name == "catalog" for ask in carrier.asks):
-            carrier.answer("catalog", analyst)
+        asked = [ask.name for ask in carrier.asks if ask.name in ("catalog", "view")]
+        if asked:
+            carrier.answer(asked[0], analyst)
             continue
-        if not answers.outstanding:
+        if not answers.outstanding and carrier.interceptor._understanding.renewal is None:
             return
         carrier.target(backend.some())
 
