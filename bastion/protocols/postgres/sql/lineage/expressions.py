@@ -27,6 +27,7 @@ from bastion.protocols.postgres.sql.trees import qualified, strings
 MOST_STEPS: Final = 50_000
 """Nodes and columns that one statement may make us look at."""
 
+_CONSTANTS: Final = frozenset({"A_Const", "ParamRef"})
 _EQUALITY: Final = frozenset({("", "="), ("pg_catalog", "=")})
 _EQUALS: Final = [{"String": {"sval": "="}}]
 
@@ -50,8 +51,6 @@ class Expressions(ABC):
         self._steps = MOST_STEPS
         self._kinds: dict[str, Callable[[Node, Level], Value]] = {
             "ColumnRef": self._column,
-            "A_Const": lambda body, level: CONSTANT,
-            "ParamRef": lambda body, level: CONSTANT,
             "SQLValueFunction": lambda body, level: NOTHING,
             "SetToDefault": lambda body, level: NOTHING,
             "MergeSupportFunc": lambda body, level: NOTHING,
@@ -79,8 +78,10 @@ class Expressions(ABC):
 
     def value(self, node: Node, level: Level) -> Value:
         """Return where the value of an expression comes from; note what else it does."""
-        self.spend(1)
         ((kind, body),) = node.items()
+        if kind in _CONSTANTS:  # of which a text may have as many as it is long
+            return CONSTANT
+        self.spend(1)
         special = self._kinds.get(kind)
         if special is not None:
             return special(body, level)
@@ -375,13 +376,14 @@ class Expressions(ABC):
             return result
         if any(f.volatility not in {"i", "s"} for f in found):
             self.untraced(everything, f"{name} takes it, which does more than compute")
-        elif name in functions.COUNTING:
+            return result
+        if name in functions.COUNTING:
             for value in arguments:
                 if not value.bare and value.fields is None:
                     self.compared(value, "what is computed from it is counted")
             return NOTHING
         because = f"{name} takes it, whose result or failure may tell of it"
-        if not (name in functions.TRANSPARENT or (name in functions.BY_NUMBER and _by_number(body))):
+        if name not in functions.TRANSPARENT and not (name in functions.BY_NUMBER and _by_number(body)):
             self.compared(everything, because)
         for place in functions.CHOOSING.get(name, ()):
             self.compared(merged(arguments[place : place + 1]), because)
