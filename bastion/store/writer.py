@@ -40,7 +40,7 @@ from bastion.store.syncing import Syncer
 GATEWAY = SessionId("gateway")
 """The chain of what belongs to no session: logins, refusals, votes, policies, sessions that were opened."""
 
-_OUTPUT_BATCH = 64 * 1024
+_OUTPUT_BATCH = 256 * 1024
 _OUTPUT_SECONDS = 0.05
 _DIRTY_AT_MOST = 4 * 1024 * 1024
 """How much waits in memory for a commit that nobody has asked for yet."""

@@ -43,8 +43,8 @@ async def test_the_log_stays_small_under_a_steady_load(recorder: Recorder, tmp_p
 
 
 async def test_output_that_nobody_commits_does_not_pile_up(recorder: Recorder, tmp_path: Path) -> None:
-    piece = os.urandom(64 * 1024)
-    for _ in range(200):
+    piece = os.urandom(256 * 1024)
+    for _ in range(50):
         recorder.append_output("s-1", piece)
     with Reader.open(tmp_path) as reader:
         assert sum(len(shown(entry).data) for entry in reader.entries("s-1")) > 8 * MEGABYTE

@@ -64,8 +64,9 @@ class Codec:
 
     def __init__(self, types: dict[int, tuple[int, int]], runs: frozenset[int], limit: int = MESSAGE_LIMIT) -> None:
         self._types = types
-        self._runs = runs
         self._limit = limit
+        self._bounds = {t: (a, min(z or limit - 1, limit - 1), t in runs) for t, (a, z) in types.items()}
+        """By type: the least and the greatest length, and whether a run of such messages has one mark."""
         self._rest: list[bytes] = []
         self._held = 0
         self._wanted = 0
@@ -98,33 +99,38 @@ class Codec:
     def _scan(self, data: bytes, marks: list[Mark]) -> int:
         """Mark the whole messages of `data` and return where they end."""
         at, size_of_data = 0, len(data)
-        unpack, types, runs, limit = HEADER.unpack_from, self._types, self._runs, self._limit
-        while at + 5 <= size_of_data:
+        last = size_of_data - 5
+        unpack, known = HEADER.unpack_from, self._bounds
+        while at <= last:
             tag, length = unpack(data, at)
-            bounds = types.get(tag)
+            bounds = known.get(tag)
             if bounds is None:
                 raise UnreadableStream(f"a message of type {_shown(tag)} is not one that we read here")
-            if length < bounds[0] or length > bounds[1] > 0:
-                raise ProtocolError(f"a message of type {_shown(tag)} cannot be {length} bytes long")
-            if length >= limit:
-                raise LimitExceeded(f"a message of {length} bytes is more than the {limit} that we hold")
+            least, most, is_run = bounds
+            if not least <= length <= most:
+                raise self._misfit(tag, length)
             following = at + 1 + length
             if following > size_of_data:
                 self._wanted = following - at
                 return at
             start = at
             at = following
-            if tag in runs:
-                least = bounds[0]
-                while at + 5 <= size_of_data and data[at] == tag:
+            if is_run:
+                while at <= last and data[at] == tag:
                     length = unpack(data, at)[1]
                     following = at + 1 + length
-                    if following > size_of_data or length < least or length >= limit:
+                    if following > size_of_data or not least <= length <= most:
                         break
                     at = following
             marks.append((tag, start, at))
         self._wanted = 5
         return at
+
+    def _misfit(self, tag: int, length: int) -> ProtocolError:
+        least, most = self._types[tag]
+        if length < least or length > most > 0:
+            return ProtocolError(f"a message of type {_shown(tag)} cannot be {length} bytes long")
+        return LimitExceeded(f"a message of {length} bytes is more than the {self._limit} that we hold")
 
 
 def client_codec(limit: int = MESSAGE_LIMIT) -> Codec:
