@@ -38,6 +38,9 @@ CREATE MATERIALIZED VIEW kept AS SELECT id, email, mine(name) AS other FROM peop
 CREATE TABLE ruled (id int, email text);
 CREATE TABLE copies (email text);
 CREATE RULE copying AS ON UPDATE TO ruled DO ALSO INSERT INTO copies VALUES (old.email);
+CREATE SCHEMA "dotted.name";
+CREATE TABLE "dotted.name".ruled (id int, email text);
+CREATE RULE copying AS ON DELETE TO "dotted.name".ruled DO ALSO INSERT INTO copies VALUES (old.email);
 CREATE TABLE answering (id int);
 CREATE RULE answering AS ON INSERT TO answering DO INSTEAD SELECT email FROM people;
 
@@ -186,6 +189,13 @@ def test_a_view_may_be_watched_by_itself(catalog: Catalog) -> None:
 def test_how_definitions_use_what_is_watched(watcher: CatalogAnalyst, text: str, expected: dict[str, str]) -> None:
     found = uses(read(watcher, text))
     assert {name: how for name, how in found.items() if name in expected or "." not in name} == expected
+
+
+def test_rules_are_found_whatever_the_schema_is_called(catalog: Catalog) -> None:
+    watched = {catalog.relations["dotted.name", "ruled"].oid: frozenset({"email"})}
+    analyst = CatalogAnalyst(catalog, watched=watched)
+    assert uses(read(analyst, 'DELETE FROM "dotted.name".ruled WHERE id = 1')) == {"email": "untraced"}
+    assert uses(read(analyst, 'UPDATE "dotted.name".ruled SET id = 1')) == {}
 
 
 def test_a_name_may_mean_several_tables(watcher: CatalogAnalyst) -> None:

@@ -243,7 +243,7 @@ class Draw:
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_a_canary_shows_only_where_lineage_says_so(
     watcher: CatalogAnalyst, connection: psycopg.Connection, data: st.DataObject

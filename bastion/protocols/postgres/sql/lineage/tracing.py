@@ -62,6 +62,13 @@ class Lineage:
             relation = catalog.relations_by_oid[oid]
             self._relations.setdefault(relation.full_name, set()).update(watched[oid])
 
+        self._rules: dict[str, set[str]] = {}
+        """The verbs that rules turn into others, by the relation's full name."""
+        for oid, rules in catalog.rules.items():
+            if oid in catalog.relations_by_oid:
+                name = catalog.relations_by_oid[oid].full_name
+                self._rules.setdefault(name, set()).update(_RULE_EVENTS.get(event, "") for event, _ in rules)
+
     def __bool__(self) -> bool:
         return bool(self._watch)
 
@@ -223,11 +230,8 @@ class Lineage:
 
     def _ruled(self, resources: list[Resource]) -> str:
         """Return why the walk cannot be relied upon, if rules turn the statement into others."""
-        for resource in resources:
-            for relation in self._named(resource.name) if resource.kind == "relation" else ():
-                events = {_RULE_EVENTS.get(event) for event, _ in self._catalog.rules.get(relation.oid, ())}
-                if resource.verb in events:
-                    return "a rule of the table may put it elsewhere"
+        if any(r.kind == "relation" and r.verb in self._rules.get(r.name, ()) for r in resources):
+            return "a rule of the table may put it elsewhere"
         return ""
 
     def _named(self, name: str) -> list[Relation]:
