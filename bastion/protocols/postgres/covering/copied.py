@@ -5,6 +5,7 @@ Only what reads as rows of the format is returned, so a deviation from it is an 
 See "File Formats" of COPY in PostgreSQL's documentation.
 """
 
+import itertools
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -124,28 +125,14 @@ class _Lines(Copied):
         self._begun = not header
         self._null = grammar.null
         self._value, self._field_of = grammar.value, grammar.field_of
+        self._row = re.compile(_pattern(grammar, [covering is not None for covering in coverings]))
+        self._unfinished = re.compile(grammar.unfinished(len(coverings)))
         self._covered: list[tuple[int, Covering, bytes | None, bool]] = []
-        delimiter = re.escape(grammar.delimiter)
-        pattern: list[bytes] = []
-        passed = 0
-        for at, covering in enumerate(coverings):
-            separator = delimiter if at + 1 < len(coverings) else b""
-            if covering is None and separator:
-                passed += 1
-                continue
-            if passed:
-                # As a repetition, since a pattern of a thousand fields would take seconds to compile.
-                pattern.append(rb"(?:%b%b){%d}" % (grammar.field, delimiter, passed))
-                passed = 0
-            if covering is None:
-                pattern.append(grammar.field)
-                continue
+        """Of each covered field its group in the pattern, its covering, a constant, and whether NULL is covered."""
+        for group, covering in enumerate(filter(None, coverings), start=1):
             constant = self._field(covering.value) if isinstance(covering, Constant) else None
             nulls = grammar.ambiguous or (isinstance(covering, Constant) and covering.nulls)
-            self._covered.append((len(self._covered) + 1, covering, constant, nulls))
-            pattern.append(b"(" + grammar.field + b")" + separator)
-        self._row = re.compile(b"".join(pattern) + rb"\n")
-        self._unfinished = re.compile(grammar.unfinished(len(coverings)))
+            self._covered.append((group, covering, constant, nulls))
 
     def _row_by_row(self, data: bytes, start: int, end: int) -> bytes | None:
         match, unpack, pack = self._row.match, HEADER.unpack_from, HEADER.pack
@@ -297,3 +284,18 @@ class _Binary(Copied):
         pieces += parts
         pieces.append(data[kept:at])
         return at
+
+
+def _pattern(grammar: Grammar, covered: Sequence[bool]) -> bytes:
+    """Return the pattern of a row, with a group for each covered field."""
+    field, delimiter = grammar.field, re.escape(grammar.delimiter)
+    pattern: list[bytes] = []
+    for is_covered, run in itertools.groupby(covered[:-1]):
+        count = len(list(run))
+        if is_covered:
+            pattern += [b"(" + field + b")" + delimiter] * count
+        else:
+            # As a repetition, since a pattern of a thousand fields would take seconds to compile.
+            pattern.append(rb"(?:%b%b){%d}" % (field, delimiter, count))
+    pattern += [b"(" + field + b")" if last else field for last in covered[-1:]]
+    return b"".join(pattern) + rb"\n"
