@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Final
 
 from bastion.errors import LimitExceeded, ProtocolError, UnreadableStream
-from bastion.model.text import visible
 from bastion.protocols.contract import Note
 from bastion.protocols.postgres import messages as m
+from bastion.protocols.postgres import tags
 from bastion.protocols.postgres.binding import UNKNOWN_PORTAL, UNKNOWN_STATEMENT, Portal, Statement
 from bastion.protocols.postgres.covering import words
+from bastion.protocols.postgres.introducing import Introductions
 from bastion.protocols.postgres.messages import Mark
 from bastion.protocols.postgres.names import Names
 from bastion.protocols.postgres.owed import Expected, Run
@@ -27,10 +28,6 @@ PINNED: Final = frozenset(
 """Reported settings that decide how text is read and as whom it runs. One that changes ends the conversation."""
 
 _NO_SUCH_NAME: Final = frozenset({"26000", "34000"})
-_TAGS_KEPT: Final = 1000
-_TAGS_SHOWN: Final = 4000
-"""Characters of the tags of one text, behind which it is only said that there are more."""
-_MORE: Final = "; and more"
 IDLE: Final = ord("I")
 FAILED: Final = ord("E")
 _STATUSES: Final = frozenset(b"ITE")
@@ -52,7 +49,8 @@ class Answers:
         """Whether the target skips whatever comes until the next Sync that it has not seen yet."""
         self.notes: list[Note] = []
         """What is to be put on the record behind the output it speaks of; whoever reads it empties it."""
-        self.introductions: list[Note] = []
+        self._introductions = Introductions()
+        self.introductions = self._introductions.notes
         """What is to be put on the record before that; likewise."""
         self._pinned = {k: v for k, v in parameters.items() if k in PINNED}
         self._owed: deque[Expected] = deque()
@@ -60,8 +58,6 @@ class Answers:
         """A run that is all there is owed, as long as nothing has to be said of its messages one by one."""
         self._copying_out = False
         self._ignored_syncs = 0
-        self._introduced: Portal | None = None
-        self._last_columns: tuple[Statement, tuple[int, ...]] | None = None
         self._quiet = False
         """Whether what the target says in words could quote a value that is masked."""
         self.deaf = False
@@ -82,7 +78,7 @@ class Answers:
     @property
     def ready(self) -> bool:
         """Tell whether the target waits for a message, and nothing that it was sent belongs to what may come next."""
-        return self._awaits and not self._owed and not self._ignored_syncs and not self.failed_run
+        return self._awaits and self.settled
 
     @property
     def running(self) -> bool:
@@ -149,20 +145,13 @@ class Answers:
         portal = run.portal
         (_, start, end), (_, ready, _) = marks[-2], marks[-1]
         if run.described or marks[0][0] == m.ROW_DESCRIPTION:
-            self._last_columns = None
-        if len(marks) > 2 and marks[-3][0] == m.DATA_ROW and portal is not self._introduced:
-            self._introduce(portal)
-        tag, rows = _TAGS.get(data[start + 5 : end]) or _tag(data, start, end)
+            self._introductions.described()
+        if len(marks) > 2 and marks[-3][0] == m.DATA_ROW:
+            self._introductions.rows(portal)
+        tag, rows = tags.read(data, start, end)
         self.notes.append(Note("finished", {"ticket": run.ticket, "tag": tag, "rows": rows}))
-        status = data[ready + 5]
-        if status not in _STATUSES:
-            raise _no_status()
-        self.status = status
-        self._awaits = True
-        if status == IDLE:
-            self.portals.end_transaction()
-            self._quiet = False
-        elif portal is not None:
+        self._reports(data[ready + 5])
+        if self.status != IDLE and portal is not None:
             self.portals.change(b"", portal, run.number).happened()
 
     def _head(self, tag: int) -> Expected:
@@ -194,7 +183,7 @@ class Answers:
                 raise _unexpected(tag)
             self._owed.popleft()
             return b""
-        self._last_columns = None
+        self._introductions.described()
         if kind == m.DESCRIBE:
             if tag != m.PARAMETER_DESCRIPTION:
                 self._owed.popleft()
@@ -208,27 +197,8 @@ class Answers:
         head = self._head(m.DATA_ROW)
         if head.kind not in (m.EXECUTE, m.QUERY):
             raise _unexpected(m.DATA_ROW)
-        if head.portal is not self._introduced:
-            self._introduce(head.portal)
+        self._introductions.rows(head.portal)
         return None if head.coverage is None else head.coverage.rows(data, start, end)
-
-    def _introduce(self, portal: Portal | None) -> None:
-        """Note what the columns of a portal are, where the target described its statement at another time."""
-        self._introduced = portal
-        if portal is None or portal.described or portal.statement is None or not portal.statement.row_description:
-            return
-        shown = portal.statement, portal.result_formats
-        if shown == self._last_columns:
-            return
-        self._last_columns = shown
-        description = portal.statement.row_description
-        columns = m.read_columns(description, 0, len(description))
-        formats = portal.result_formats or (0,)
-        if len(formats) == 1:
-            formats *= len(columns)
-        if len(formats) == len(columns):
-            told = [[visible(name), oid, bool(form)] for (name, oid, _), form in zip(columns, formats, strict=True)]
-            self.introductions.append(Note("columns", {"columns": told}))
 
     def _copied(self, data: bytes, start: int, end: int) -> bytes | None:
         """Take CopyData or CopyDone."""
@@ -267,14 +237,9 @@ class Answers:
     def _command_complete(self, data: bytes, start: int, end: int) -> None:
         head = self._running(m.COMMAND_COMPLETE)
         self.copying_in = self._copying_out = False
-        tag, rows = _TAGS.get(data[start + 5 : end]) or _tag(data, start, end)
+        tag, rows = tags.read(data, start, end)
         head.rows += rows
-        if not head.tag:
-            head.tag = tag
-        elif len(head.tag) < _TAGS_SHOWN:
-            head.tag = f"{head.tag}; {tag}"
-        elif not head.tag.endswith(_MORE):
-            head.tag += _MORE
+        head.tag = tags.joined(head.tag, tag)
         if head.kind == m.EXECUTE:
             self._ignored_syncs = 0
             self._executed(head)
@@ -299,11 +264,7 @@ class Answers:
         self._finish(head)
 
     def _ready(self, data: bytes, start: int, end: int) -> None:
-        status = data[start + 5]
-        if status not in _STATUSES:
-            raise _no_status()
         self.copying_in = self._copying_out = False
-        self.status = status
         while self._owed and self._owed[0].kind == m.COPY_DONE:
             self._owed.popleft()
         head = self._owed[0] if self._owed else None
@@ -317,11 +278,18 @@ class Answers:
             self._owed.popleft()
             if head.kind == m.QUERY:
                 self._queried(head)
+        self._reports(data[start + 5])
+
+    def _reports(self, status: int) -> None:
+        """Take the status of the transaction, once all that was answered before it is followed."""
+        if status not in _STATUSES:
+            raise ProtocolError("expected a transaction status of I, T or E")
+        self.status = status
         self._awaits = not self._owed
         if status == IDLE:
             self.portals.end_transaction()
             # What was put off to the end of the transaction has been said by now.
-            self._quiet = any(e.coverage is not None and e.coverage.quiet for e in self._owed)
+            self._quiet = self._quiet and any(e.coverage is not None and e.coverage.quiet for e in self._owed)
 
     def _queried(self, head: Expected) -> None:
         for change in head.changes:
@@ -398,14 +366,7 @@ class Answers:
             self.portals.doubt()
         if not head.ticket:
             return
-        detail: dict[str, object] = {"ticket": head.ticket, "tag": head.tag, "rows": head.rows}
-        if head.sqlstate:
-            detail["sqlstate"] = visible(head.sqlstate)
-        elif not head.tag and head.portal is not None and not head.portal.suspended:
-            detail["skipped"] = True
-        if head.coverage is not None:
-            detail |= head.coverage.told()
-        self.notes.append(Note("finished", detail))
+        self.notes.append(Note("finished", head.outcome()))
 
 
 _COMPLETES: Final = {m.PARSE: m.PARSE_COMPLETE, m.BIND: m.BIND_COMPLETE, m.CLOSE: m.CLOSE_COMPLETE}
@@ -431,23 +392,6 @@ _FOLLOWED: Final[dict[int, Callable[[Answers, bytes, int, int], bytes | None]]] 
     m.COPY_DATA: Answers._copied,
     m.COPY_DONE: Answers._copied,
 }
-
-
-_TAGS: Final[dict[bytes, tuple[str, int]]] = {}
-"""The tags that have come, with the rows they tell of; there are few different ones."""
-
-
-def _tag(data: bytes, start: int, end: int) -> tuple[str, int]:
-    tag = visible(m.read_tag(data, start, end))
-    count = tag.rpartition(" ")[2]
-    found = tag, int(count) if count.isdecimal() else 0
-    if len(_TAGS) < _TAGS_KEPT:
-        _TAGS[data[start + 5 : end]] = found
-    return found
-
-
-def _no_status() -> ProtocolError:
-    return ProtocolError("expected a transaction status of I, T or E")
 
 
 def _unexpected(tag: int) -> ProtocolError:

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from bastion.model.action import Action
+from bastion.model.text import visible
 from bastion.protocols.postgres import messages as m
 from bastion.protocols.postgres.binding import Portal, Statement
 from bastion.protocols.postgres.coverage import Coverage
@@ -49,6 +50,17 @@ class Expected:
         """What it does to names if it succeeds."""
         self.ticket = ticket
         """Of its judgement; 0 if it was not judged."""
+
+    def outcome(self) -> dict[str, object]:
+        """Return what the recording is told of what became of it."""
+        detail: dict[str, object] = {"ticket": self.ticket, "tag": self.tag, "rows": self.rows}
+        if self.sqlstate:
+            detail["sqlstate"] = visible(self.sqlstate)
+        elif not self.tag and self.portal is not None and not self.portal.suspended:
+            detail["skipped"] = True
+        if self.coverage is not None:
+            detail |= self.coverage.told()
+        return detail
 
 
 class Run:
