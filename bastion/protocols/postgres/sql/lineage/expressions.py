@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, Final
+from typing import Final
 
 from bastion.model.mask import Use
 from bastion.protocols.postgres.sql import nodes
@@ -11,6 +11,7 @@ from bastion.protocols.postgres.sql.catalog import Catalog, Function
 from bastion.protocols.postgres.sql.lineage import functions
 from bastion.protocols.postgres.sql.lineage.findings import Findings
 from bastion.protocols.postgres.sql.lineage.levels import Level
+from bastion.protocols.postgres.sql.lineage.telling import by_number, is_document, may_read
 from bastion.protocols.postgres.sql.lineage.values import (
     CONSTANT,
     NOTHING,
@@ -92,6 +93,8 @@ class Expressions(ABC):
             self.compared(held, functions.COMPARING[kind])
         elif kind not in functions.HOLDING:
             raise Untraceable("an expression of an unknown kind")
+        elif body.get("unique"):
+            self.compared(held, "keys are compared by it (WITH UNIQUE KEYS)")
         return held
 
     def values(self, items: Iterable[Node], level: Level) -> list[Value]:
@@ -100,8 +103,9 @@ class Expressions(ABC):
 
     def compared(self, value: Value, because: str) -> None:
         """Note that the outcome depends on a value otherwise than by showing it."""
-        if value.origins:
-            self.findings.add(value.watched, Use.PREDICATE, because)
+        for origin in value.origins:
+            if origin[0] != FUNCTION or may_read(self.catalog, origin[1]):
+                self.findings.add((origin,), Use.PREDICATE, because)
 
     def untraced(self, value: Value, because: str) -> None:
         """Note that a value goes where it cannot be followed."""
@@ -287,7 +291,8 @@ class Expressions(ABC):
         schema, name = qualified(type_name["names"])
         types = self.names.types(schema, name)
         if len(types) == 1 and types[0].builtin and types[0].schema == "pg_catalog":
-            if name not in functions.TEXTS or "arrayBounds" in type_name or type_name.get("setof"):
+            safe = name in functions.TEXTS or (name in functions.DOCUMENTS and is_document(self.catalog, value))
+            if not safe or "arrayBounds" in type_name or type_name.get("setof"):
                 self.compared(value, f"it is cast to {name}, which not every value can be")
         elif types and all(t.kind == "e" or (t.kind == "b" and t.trusted) for t in types):
             self.compared(value, f"it is cast to {name}, which not every value can be")
@@ -383,14 +388,12 @@ class Expressions(ABC):
                     self.compared(value, "what is computed from it is counted")
             return NOTHING
         because = f"{name} takes it, whose result or failure may tell of it"
-        if name not in functions.TRANSPARENT and not (name in functions.BY_NUMBER and _by_number(body)):
+        if name not in functions.TRANSPARENT and not (name in functions.BY_NUMBER and by_number(body)):
             self.compared(everything, because)
         for place in functions.CHOOSING.get(name, ()):
             self.compared(merged(arguments[place : place + 1]), because)
+        if name in functions.MAKING_ROWS:
+            for value in arguments:
+                if not value.bare:
+                    self.compared(value, f"{name} makes as many rows as what is computed from it has parts")
         return result
-
-
-def _by_number(body: Node) -> bool:
-    """Tell whether all arguments of a call but the first are whole numbers as they stand there."""
-    rest: list[Any] = body["args"][1:]
-    return bool(rest) and all("ival" in argument.get("A_Const", {}) for argument in rest)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from bastion.model.mask import Use
-from bastion.protocols.postgres.sql.reading import FUNCTION, Origin
+from bastion.protocols.postgres.sql.reading import Origin
 
 
 class Findings:
@@ -17,10 +17,8 @@ class Findings:
         """The origins that were come across, used or not."""
 
     def add(self, origins: Iterable[Origin], use: Use, because: str = "") -> None:
-        """Note that the origins are used; a comparison says nothing of a function's result."""
+        """Note that the origins are used."""
         for origin in origins:
-            if use is Use.PREDICATE and origin[0] == FUNCTION:
-                continue
             reasons = self.uses.setdefault(origin, {})
             reasons[use] = min(because, reasons.get(use, because))
 

@@ -65,8 +65,20 @@ PASSING: Final = frozenset({"||", "->", "->>", "#>", "#>>"})
 TAKING: Final = PASSING - {"||"}
 """Those of them whose right side chooses."""
 
-TEXTS: Final = _words("text varchar bpchar name char json jsonb")
-"""Types that a value is cast to without telling anything by failing: of a text, what is not covered is well-formed."""
+MAKING_ROWS: Final = _words(
+    """
+    unnest json_each json_each_text jsonb_each jsonb_each_text json_array_elements json_array_elements_text
+    jsonb_array_elements jsonb_array_elements_text json_object_keys jsonb_object_keys json_to_recordset
+    jsonb_to_recordset
+    """
+)
+"""Those of the transparent functions that return rows. How many they make of a column as it is stays visible; of what
+is computed, as many as a guess is right."""
+
+TEXTS: Final = _words("text varchar bpchar name char")
+"""Types that a value is cast to without telling anything by failing."""
+DOCUMENTS: Final = _words("json jsonb")
+"""Types that only what is a document already is cast to without telling anything by failing."""
 
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "json_each": ("key", "value"),
