@@ -48,7 +48,7 @@ PLAIN: Final[dict[str, tuple[frozenset[str], Fields]]] = {
     "XmlExpr": _spec("op name xmloption indent", "named_args", "arg_names", "args"),
     "XmlSerialize": _spec("xmloption indent", "expr", typeName="TypeName"),
     "SetToDefault": _spec(""),
-    "MergeSupportFunc": _spec("msftype msfcollid"),
+    "MergeSupportFunc": _spec(""),
     "MultiAssignRef": _spec("colno ncolumns", "source"),
     "CTECycleClause": _spec(
         "cycle_col_list cycle_mark_column cycle_path_column", "cycle_mark_value", "cycle_mark_default"

@@ -241,7 +241,7 @@ XML = (
 """The embedded server knows no XML."""
 NEWER = (
     "MERGE INTO people p USING plain q ON p.id = q.id WHEN MATCHED THEN DELETE RETURNING *",
-    "MERGE INTO people p USING plain q ON p.id = q.id WHEN MATCHED THEN DELETE RETURNING merge_action(), old.email",
+    "MERGE INTO people p USING plain q ON p.id = q.id WHEN MATCHED THEN DELETE RETURNING old.email, q.id, p.*",
     "UPDATE people SET name = 'x' RETURNING old.email, new.*, id",
     "UPDATE people SET name = 'x' RETURNING WITH (OLD AS o, NEW AS n) o.email, n.name",
     "SELECT json_object('a': id), json_array(1), json_arrayagg(id), json_scalar(1) FROM plain GROUP BY id",
