@@ -22,6 +22,10 @@ One that only covers what it finds returns the very object that it was given whe
 DATA_ROW: Final = ord("D")
 _HEAD: Final = Struct(">BIH")
 _LENGTH: Final = Struct(">i")
+_SHORT: Final = bytes(3)
+"""What the length of a cell of fewer than 256 bytes begins with."""
+_LONGEST: Final = 0x7FFFFFFF
+_NULL_LENGTH: Final = 0xFFFFFFFF
 _NULL: Final = b"\xff\xff\xff\xff"
 
 
@@ -56,8 +60,7 @@ def cover_rows(data: bytes, start: int, end: int, coverings: Sequence[Covering |
         constants.append(cell(covering.value) if isinstance(covering, Constant) else None)
         kept_nulls.append(not (isinstance(covering, Constant) and covering.nulls))
     plan = list(zip(coverings, constants, kept_nulls, strict=True))
-    unpack_head, unpack_length = _HEAD.unpack_from, _LENGTH.unpack_from
-    pack_head, pack_length = _HEAD.pack, _LENGTH.pack
+    unpack_head, pack_head, pack_length = _HEAD.unpack_from, _HEAD.pack, _LENGTH.pack
     pieces: list[bytes] = []
     put = pieces.append
     at = start
@@ -72,14 +75,17 @@ def cover_rows(data: bytes, start: int, end: int, coverings: Sequence[Covering |
             kept = here = at + 7
             grown = 0
             for covering, constant, keeps_null in plan:
-                size = unpack_length(data, here)[0]
                 begun = here
                 here += 4
-                if size > 0:
+                # Compiled, this is several times faster than unpacking; not compiled, the short cut makes up for it.
+                size = data[here - 1]
+                if data[begun : here - 1] != _SHORT:
+                    size |= data[begun] << 24 | data[begun + 1] << 16 | data[begun + 2] << 8
+                if size <= _LONGEST:
                     here += size
-                elif size < -1:
-                    raise ProtocolError(f"expected the length of a cell, found {size}")
-                if covering is None or (size == -1 and keeps_null):
+                elif size != _NULL_LENGTH:
+                    raise ProtocolError("expected the length of a cell, found a negative one")
+                if covering is None or (size == _NULL_LENGTH and keeps_null):
                     continue
                 if constant is not None:
                     covered = constant
@@ -101,6 +107,6 @@ def cover_rows(data: bytes, start: int, end: int, coverings: Sequence[Covering |
             if kept < here:
                 put(data[kept:here])
             at = following
-    except StructError:
+    except (StructError, IndexError):
         raise ProtocolError("expected a row to end within what arrived") from None
     return b"".join(pieces)

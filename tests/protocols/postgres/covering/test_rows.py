@@ -139,3 +139,10 @@ def test_a_cell_in_which_nothing_is_found_stays() -> None:
     run = b"".join(map(encoded, rows))
     covered = cover_rows(run, 0, len(run), [found, Constant(b"***"), None])
     assert covered == encoded([b"an [found]", b"***", None]) + encoded([b"a", b"***", CANARY])
+
+
+@pytest.mark.parametrize("size", [255, 256, 65_535, 65_536, 16_777_215, 16_777_216])
+def test_cells_of_any_length_are_read(size: int) -> None:
+    run = encoded([b"a" * size, CANARY, b"b" * size])
+    covered = cover_rows(run, 0, len(run), [None, Constant(b"***"), starred])
+    assert covered == encoded([b"a" * size, b"***", b"*" * (size // 2)])
