@@ -40,20 +40,31 @@ class Changes(Queries):
             self.write(target, name, inserted[name])
         level.items.append(target)
         if "onConflictClause" in body:
-            self._conflict(body["onConflictClause"], target, inserted, level)
+            clause = body["onConflictClause"]
+            self._arbiters(clause.get("infer", {}), target, inserted, level, guesses=_is_one_row(body))
+            self._conflict(clause, target, inserted, level)
         return self._returning(body, target, level)
 
     def _conflict(self, clause: Node, target: Item, inserted: dict[str, Value], level: Level) -> None:
-        infer = clause.get("infer", {})
-        for element in infer.get("indexElems", ()):
-            if "expr" in element["IndexElem"]:
-                self.value(element["IndexElem"]["expr"], level)
-        if infer.get("whereClause"):
-            self.value(infer["whereClause"], level)
         excluded = Rows([Column(c.name, inserted.get(c.name, NOTHING)) for c in target.rows.columns])
         inner = level.beside([*level.items, Item(Rows([]), (Table("excluded", excluded),))])
         self._assign(clause.get("targetList", ()), target, inner)
         self.condition(clause.get("whereClause"), inner)
+
+    def _arbiters(self, infer: Node, target: Item, inserted: dict[str, Value], level: Level, *, guesses: bool) -> None:
+        """Note what decides whether a row conflicts; `guesses` says that the user supplied one row to compare."""
+        if infer.get("whereClause"):
+            self.value(infer["whereClause"], level)
+        elements = [element["IndexElem"] for element in infer.get("indexElems", ())]
+        # A constraint's name, or none, may stand for any unique key that the inserted columns are part of.
+        names = [element["name"] for element in elements if "name" in element] if elements else list(inserted)
+        found = [column.value for column in target.rows.columns if column.name in names]
+        found += [self.value(element["expr"], level) for element in elements if "expr" in element]
+        for value in found:
+            if guesses:
+                self.findings.add(value.watched, Use.EQUALITY)
+            else:
+                self.compared(value, "it decides which rows conflict (ON CONFLICT)")
 
     def _update(self, body: Node, level: Level) -> Rows:
         target = self._changed(body, level, body.get("fromClause", ()))
@@ -127,6 +138,9 @@ class Changes(Queries):
         if column is None:
             raise Untraceable("a column that its table does not have")
         self.findings.add(value.origins - column.origins, Use.WRITTEN, f"it is written to {name} of {table.alias}")
+        if not value.bare and value.origins & column.origins:
+            # What a cover leaves of the one is not what it leaves of the other.
+            self.compared(value, f"it is changed into what is computed from it ({name} of {table.alias})")
 
     def _returning(self, body: Node, target: Item, level: Level) -> Rows:
         clause = body.get("returningClause")
@@ -136,3 +150,8 @@ class Changes(Queries):
         visible = {table.alias for item in level.items for table in item.tables}
         both = tuple(Table(name, target.rows) for name in sorted(names - visible))
         return self.targets(clause["exprs"], level.beside([*level.items, Item(Rows([]), both)]))
+
+
+def _is_one_row(insert: Node) -> bool:
+    """Tell whether an INSERT gives one row of VALUES."""
+    return len(insert.get("selectStmt", {}).get("SelectStmt", {}).get("valuesLists", ())) == 1
