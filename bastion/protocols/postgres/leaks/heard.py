@@ -44,7 +44,6 @@ class Heard:
     def pieces(self) -> Iterator[bytes]:
         """Yield everything that could hold a value: cells, rows and columns put together, and all other words."""
         cells = [cell for row in self.rows for cell in row if cell]
-        yield from cells
         yield from self.told
         yield b" ".join(cells)
         for column in zip(*self.rows, strict=False):

@@ -12,10 +12,10 @@ import hashlib
 import html
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from bastion.protocols.postgres.leaks.canaries import Canary
+from bastion.protocols.postgres.leaks.canaries import LEAST, Canary
 
 _HEX: Final = re.compile(rb"[0-9A-Fa-f]{12,}")
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]{8,}")
@@ -25,12 +25,16 @@ _REST: Final = re.compile(r"[^a-z0-9*]+")
 """What does not part the characters of a value. A star does: it stands for one that a cover struck out."""
 _DIGESTS: Final = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
 
+_Parts: TypeAlias = dict[str, dict[str, str]]
+"""Columns by what gives them away, and that by the characters with which it begins."""
+
 
 class Search:
     """Knows a set of canaries, and finds them."""
 
     def __init__(self, canaries: Iterable[Canary]) -> None:
-        self._parts: dict[int, dict[str, str]] = {}
+        self._parts: _Parts = {}
+        self._spread: _Parts = {}
         self._digests: dict[str, str] = {}
         self._wire: dict[bytes, str] = {}
         for canary in canaries:
@@ -44,31 +48,41 @@ class Search:
                 if wire in piece:
                     found[column] = "binary"
             for form, text in readings(piece):
-                for column in self._read(text):
+                for column in self._read(text, spread=form == "spread"):
                     found.setdefault(column, form)
         return [f"{column} ({form})" for column, form in sorted(found.items())]
 
     def _learn(self, canary: Canary) -> None:
         text = canary.text.lower()
         squeezed = _REST.sub("", text)
-        for whole in {text, squeezed}:
-            parts = self._parts.setdefault(canary.least, {})
-            for at in range(len(whole) - canary.least + 1):
-                parts[whole[at : at + canary.least]] = canary.column
+        _add(self._parts, text, canary.least, canary.column)
+        # Digits of several values, put together, look like those of another one sooner or later.
+        least = canary.least if canary.least == LEAST else len(squeezed)
+        _add(self._spread, squeezed, least, canary.column)
         for name in _DIGESTS:
             self._digests[hashlib.new(name, canary.literal.encode(), usedforsecurity=False).hexdigest()] = canary.column
         if canary.wire:
             self._wire[canary.wire] = canary.column
 
-    def _read(self, text: str) -> Iterator[str]:
-        for size, parts in self._parts.items():
-            for at in range(len(text) - size + 1):
-                column = parts.get(text[at : at + size])
-                if column is not None:
-                    yield column
+    def _read(self, text: str, *, spread: bool) -> Iterator[str]:
+        yield from _among(text, self._spread if spread else self._parts)
         for match in re.finditer(r"[0-9a-f]{32,}", text):
             if match[0] in self._digests:
                 yield self._digests[match[0]]
+
+
+def _add(known: _Parts, text: str, least: int, column: str) -> None:
+    """Add every run of `least` characters of a text, under how it begins."""
+    for at in range(len(text) - least + 1):
+        part = text[at : at + least]
+        known.setdefault(part[:LEAST], {})[part] = column
+
+
+def _among(text: str, known: _Parts) -> Iterator[str]:
+    for start in known.keys() & {text[at : at + LEAST] for at in range(len(text) - LEAST + 1)}:
+        for part, column in known[start].items():
+            if part in text:
+                yield column
 
 
 def readings(piece: bytes) -> Iterator[tuple[str, str]]:

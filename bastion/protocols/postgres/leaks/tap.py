@@ -6,6 +6,7 @@ What a driver shows to its caller is less than what reached its process; this se
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -71,29 +72,38 @@ class Tap:
                 driver.close()
                 gateway.close()
                 continue
+            self._start(self._serve, driver, gateway)
+
+    def _serve(self, driver: socket.socket, gateway: socket.socket) -> None:
+        """Carry bytes both ways until the gateway hangs up."""
+        with driver, gateway:
             with self._lock:
                 self._open |= {driver, gateway}
-            self._start(self._carry, driver, gateway, False)
-            self._start(self._carry, gateway, driver, True)
-
-    def _carry(self, source: socket.socket, sink: socket.socket, kept: bool) -> None:
-        """Carry bytes one way until either end hangs up; what is kept is kept before it is passed on."""
-        with contextlib.suppress(OSError):
-            while data := source.recv(_PIECE):
-                if kept:
-                    with self._lock:
-                        self._kept.append(data)
-                sink.sendall(data)
-        with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
-        if kept:
-            with self._lock:
-                self._open -= {source, sink}
+            asking = threading.Thread(target=_carry, args=(driver, gateway), daemon=True)
+            asking.start()
+            _carry(gateway, driver, self._keep)
             with contextlib.suppress(OSError):
-                sink.shutdown(socket.SHUT_RDWR)
-            source.close()
+                driver.shutdown(socket.SHUT_RDWR)
+            asking.join()
+            with self._lock:
+                self._open -= {driver, gateway}
+
+    def _keep(self, data: bytes) -> None:
+        with self._lock:
+            self._kept.append(data)
 
     def _start(self, work: object, *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)  # type: ignore[arg-type]
         self._threads.append(thread)
         thread.start()
+
+
+def _carry(source: socket.socket, sink: socket.socket, keep: Callable[[bytes], None] | None = None) -> None:
+    """Carry bytes one way until either end hangs up; what is kept is kept before it is passed on."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(_PIECE):
+            if keep is not None:
+                keep(data)
+            sink.sendall(data)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
