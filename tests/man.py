@@ -115,10 +115,10 @@ as for enums and composite types. `hash` has digests for text, whole numbers, uu
 value within one session; `partial` has a form for text, JSON strings and uuid. Other types have the full cover.
 
 A comparison for equality with a value of the user's own is not held; it tells him whether he guessed right. Every
-other way in which the outcome depends on a column goes by `predicates`: other comparisons, ORDER BY, GROUP BY,
-DISTINCT ON, joins, CASE conditions, casts that fail by the value, functions that are not known only to show it.
-Whether a bare column is NULL, and how many rows there are, stays visible. A masked value is never written to where it
-would not be masked.
+other way in which the outcome depends on a column goes by `predicates`: more than eight such guesses in one
+statement, other comparisons, ORDER BY, GROUP BY, DISTINCT ON, joins, CASE conditions, casts that fail by the value,
+functions that are not known only to show it. Whether a bare column is NULL, and how many rows there are, stays
+visible. A masked value is never written to where it would not be masked.
 
 While a statement is in reach of a mask, and to the end of its transaction, the target's errors and notices come
 without the words that could quote a value, and notifications without their payload. What the owner of a table makes

@@ -281,6 +281,15 @@ def test_how_what_is_watched_is_used(watcher: CatalogAnalyst, text: str, expecte
     assert {name: how for name, how in found.items() if name in wanted or "." not in name} == wanted
 
 
+@pytest.mark.parametrize(("guesses", "held"), [(8, False), (9, True)])
+def test_many_guesses_in_one_statement_are_a_search(watcher: CatalogAnalyst, guesses: int, held: bool) -> None:
+    parts = (f"SELECT count(*) FROM users WHERE ssn = '{n}'" for n in range(guesses))
+    (found,) = {
+        tuple(r.facts[USES]["public.users.ssn"]) for r in read(watcher, " UNION ALL ".join(parts)).action.resources
+    }
+    assert found == (("equality", "predicate") if held else ("equality",))
+
+
 def test_every_touch_of_a_watched_table_says_how_all_its_watched_columns_are_used(watcher: CatalogAnalyst) -> None:
     reading = read(watcher, "UPDATE users SET dept = 'x' WHERE email = 'a' RETURNING ssn")
     facts = {r.verb: r.facts[USES] for r in reading.action.resources}
