@@ -110,6 +110,7 @@ def _uses(resource: Resource, mask: Mask) -> Iterable[tuple[str, set[Use], str]]
 
 
 def _forbidden(name: str, uses: set[Use], why: str) -> str:
+    name = "something that it may reach" if name == ANY else name
     if Use.WRITTEN in uses:
         told = f"{name} is masked, and would be written to where it is not"
     elif Use.UNTRACED in uses:

@@ -13,11 +13,14 @@ _DOCUMENTS: Final = frozenset({114, 3802})
 
 
 def may_read(catalog: Catalog, function: str) -> bool:
-    """Tell whether a function could return what it has read: compiled code that is immutable only computes."""
+    """Tell whether a function could return what it has read.
+
+    Compiled code does not that is immutable, or that nobody can tell what to read.
+    """
     parts = function.split(".")
     names = (".".join(parts[at:]) for at in range(1, len(parts)))
     found = [f for name in names for f in catalog.functions.get(name, ()) if f.full_name == function]
-    return not found or any(f.volatility != "i" or f.language not in _COMPILED for f in found)
+    return not all(f.language in _COMPILED and (f.volatility == "i" or not f.args) for f in found) or not found
 
 
 def is_document(catalog: Catalog, value: Value) -> bool:

@@ -12,6 +12,7 @@ from bastion.model.action import Resource
 from bastion.model.mask import ANY, BECAUSE, USES, Use
 from bastion.protocols.postgres.sql.catalog import Catalog, Relation
 from bastion.protocols.postgres.sql.following import Definitions
+from bastion.protocols.postgres.sql.lineage import defining
 from bastion.protocols.postgres.sql.lineage.copying import copy_form
 from bastion.protocols.postgres.sql.lineage.findings import Findings
 from bastion.protocols.postgres.sql.lineage.levels import Level
@@ -34,15 +35,11 @@ _FOLLOWED: Final = _CHANGES | {
     "CreateTableAsStmt",
     "CallStmt",
     "ExecuteStmt",
-    "AlterTableStmt",
-    "RenameStmt",
-    "AlterObjectSchemaStmt",
 }
-"""Kinds of statement that can let a value out. Of the others, the catalog or the session is all that sees one."""
+"""Kinds of statement that can let a value out, beside definitions. Of the others, the catalog or the session is all
+that sees one."""
 _RULE_EVENTS: Final = {"2": "update", "3": "insert", "4": "delete"}
 """By `pg_rewrite.ev_type`."""
-_PARTS: Final = frozenset({"OBJECT_TABCONSTRAINT", "OBJECT_TRIGGER", "OBJECT_RULE", "OBJECT_POLICY"})
-"""What a relation has that can be renamed, other than columns."""
 _STATISTICS: Final = frozenset(
     {"pg_catalog.pg_statistic", "pg_catalog.pg_stats", "pg_catalog.pg_statistic_ext_data", "pg_catalog.pg_stats_ext"}
     | {"pg_catalog.pg_stats_ext_exprs"}
@@ -57,6 +54,7 @@ class Lineage:
         self._catalog = catalog
         self._watch = Watch(catalog, watched)
         self._views = Views(catalog, self._watch, definitions, parser)
+        self._definitions = definitions
         self._relations: dict[str, set[str]] = {}
         for oid in watched:
             relation = catalog.relations_by_oid[oid]
@@ -82,11 +80,13 @@ class Lineage:
         if "ListenStmt" in node:
             # What others will send could hold anything; whoever listens is in reach of every mask.
             return [replace(r, facts={**r.facts, USES: {ANY: []}}) for r in resources], None
+        ((kind, body),) = node.items()
+        if kind in defining.KINDS:
+            return self._defined(kind, body, paths, resources), None
         if not self._reached(resources):
             return resources, _plain(node, effect)
         doubtful = frozenset(r.name for r in resources if r.kind == "function" and not r.facts.get("missing"))
         walk = Walk(self._catalog, Names(self._catalog, paths), doubtful, self._watch, self._views)
-        ((kind, body),) = node.items()
         failed = ""
         outputs: Outputs | None = None
         try:
@@ -130,12 +130,6 @@ class Lineage:
                 for value in walk.values(body.get("params", ()), Level()):
                     walk.untraced(value, "a prepared statement takes it")
                 return Outputs(0, rest=frozenset(), effect=effect)
-            case "AlterTableStmt":
-                self._alter(walk, body)
-                return None
-            case "RenameStmt" | "AlterObjectSchemaStmt":
-                self._rename(walk, body)
-                return None
         rows = walk.query({kind: body}, Level())
         return _shown(walk, rows) if _returns(kind, body) else None
 
@@ -186,28 +180,25 @@ class Lineage:
         name = body["into"].get("rel", {}).get("relname", "")
         walk.findings.add(origins, Use.WRITTEN, f"it is put into the new table {name}")
 
-    def _alter(self, walk: Walk, body: Node) -> None:
-        """Follow the new values of columns that change their type."""
-        for node in body.get("cmds", ()):
-            command = node["AlterTableCmd"]
-            if command.get("subtype") != "AT_AlterColumnType":
-                continue
-            item = walk.table({**body["relation"], "inh": True}, Level())
-            expression = command["def"]["ColumnDef"].get("raw_default")
-            if expression:
-                walk.write(item, command["name"], walk.value(expression, Level(items=[item])))
-
-    def _rename(self, walk: Walk, body: Node) -> None:
-        """Note what would no longer go by the name under which it is watched."""
-        named = body.get("relation", {})
-        for relation in walk.names.relations(named.get("schemaname", ""), named["relname"]) if named else ():
-            watched = self._watch.of(relation)
-            if body.get("renameType") == "OBJECT_COLUMN":
-                watched = watched.intersection({body["subname"]})
-            elif body.get("renameType") in _PARTS:
-                continue
-            origins = ((relation.full_name, column) for column in watched)
-            walk.findings.add(origins, Use.WRITTEN, "it would get another name, under which nobody covers it")
+    def _defined(
+        self, kind: str, body: Node, paths: frozenset[SearchPath], resources: list[Resource]
+    ) -> list[Resource]:
+        """Return the resources of a definition, the first of them with all that it does with what is watched."""
+        walk = Walk(self._catalog, Names(self._catalog, paths), defining.Everything(), self._watch, self._views)
+        follower = defining.Defining(walk, self._catalog, self._watch, self._definitions)
+        try:
+            follower.follow(kind, body)
+        except Untraceable as error:
+            follower.anything[Use.UNTRACED] = f"the definition has what is not followed: {error}"
+        except BROKEN:
+            follower.anything[Use.UNTRACED] = "the definition is not understood"
+        judged = [self._with_uses(resource, walk.findings, "", whole=False) for resource in resources]
+        uses = defining.spread(follower, walk)
+        place = next((at for at, resource in enumerate(judged) if resource.kind != "function"), 0)
+        known: Any = judged[place].facts.get(USES, {})
+        if uses and ANY not in known:
+            judged[place] = _used(judged[place], {key: {} for key in known} | uses)
+        return judged
 
     # What is made of it
 
