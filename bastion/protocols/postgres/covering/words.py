@@ -5,6 +5,7 @@ they are replaced by the name of the condition. A function can raise whatever it
 of its own making: of what it raises only a code that PostgreSQL itself knows is left.
 """
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -22,6 +23,22 @@ _CONTEXT: Final = frozenset("Wq")
 """Where it was raised, and the internal query: there if a function had a hand in it, whatever its language."""
 _RAISED: Final = "P0001"
 _UNNAMED: Final = "a condition of its own"
+_SWITCH: Final = rb"on|off"
+_SETTINGS: Final = {
+    b"DateStyle": rb"(?:ISO|SQL|Postgres|German), (?:MDY|DMY|YMD)",
+    b"IntervalStyle": rb"postgres|postgres_verbose|sql_standard|iso_8601",
+    # A name that begins with a part of the world is one of those that the target knows.
+    b"TimeZone": rb"UTC|GMT|(?:Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Etc|Europe|Indian|Pacific|US)"
+    rb"/[A-Za-z0-9_+/-]+",
+    b"client_encoding": rb"UTF8",
+    b"server_encoding": rb"[A-Z0-9_]+",
+    b"integer_datetimes": _SWITCH,
+    b"in_hot_standby": _SWITCH,
+    b"is_superuser": _SWITCH,
+    b"standard_conforming_strings": _SWITCH,
+    b"default_transaction_read_only": _SWITCH,
+}
+"""Reported settings whose values are few, and what these look like."""
 
 
 @cache
@@ -54,6 +71,12 @@ def quiet_notification(data: bytes, start: int, end: int) -> bytes:
     if channel_end + 2 == end:
         return data[start:end]
     return frame(NOTIFICATION_RESPONSE, data[start + 5 : channel_end + 1] + b"\0")
+
+
+def is_plain(setting: bytes, value: bytes) -> bool:
+    """Tell whether the value of a reported setting is one of few, so that it cannot be anything else's."""
+    few = _SETTINGS.get(setting)
+    return few is not None and re.fullmatch(few, value) is not None
 
 
 def _text(value: bytes) -> str:
