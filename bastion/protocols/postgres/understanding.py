@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from bastion.errors import LimitExceeded, ProtocolError
 from bastion.model.action import Access, Resource
-from bastion.protocols.contract import Ask, Send, Side
+from bastion.protocols.contract import Ask, Note, Send, Side
 from bastion.protocols.postgres.answers import IDLE, Answers
 from bastion.protocols.postgres.binding import UNKNOWN, Statement, cursor
 from bastion.protocols.postgres.coverage import Knowledge
@@ -73,7 +73,7 @@ class Understanding:
     def __init__(self, analyst: Analyst, path: SearchPath, answers: Answers) -> None:
         self.waits_for = ""
         """What the latest None stood for: `answers`, `catalog`, `view` or `read`."""
-        self.asks: list[Ask | Send[Frames]] = []
+        self.asks: list[Ask | Note | Send[Frames]] = []
         """What is to be passed on; whoever does so empties it."""
         self.generation = 1
         """Grows with every change of paths or catalog: a reading of an earlier one is out of date."""
@@ -194,21 +194,22 @@ class Understanding:
             case Need.SHARED:
                 return self._wait_for("catalog", Ask("catalog", None))
             case Need.SIGHT:
-                return self._look(SIGHT)
+                return self._look("which temporary objects there are", SIGHT)
             case Need.OWN:
-                return self._look(SEEN)
+                return self._look("the catalog as the session sees it", SEEN)
 
-    def _look(self, text: str) -> bool:
+    def _look(self, what: str, text: str) -> bool:
         names = map(name_for, count())
         unused = next(name for name in names if not self._is_used(name))
         self._as_of = self._analyst.count
         self.renewal = Renewal(text, self._answers.status, unused)
-        return self._wait_for("view", Send(Side.TARGET, self.renewal.opening()))
+        # What the gateway asks on the session's connection is on its record, as is all that the target hears there.
+        return self._wait_for("view", Note("looked", {"at": what}), Send(Side.TARGET, self.renewal.opening()))
 
     def _is_used(self, name: bytes) -> bool:
         return bool(self._answers.statements.meanings(name, 0) or self._answers.portals.meanings(name, 0))
 
-    def _wait_for(self, what: str, *asks: Ask | Send[Frames]) -> bool:
+    def _wait_for(self, what: str, *asks: Ask | Note | Send[Frames]) -> bool:
         self.asks += asks
         self.waits_for = what
         return False

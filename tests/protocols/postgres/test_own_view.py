@@ -4,7 +4,7 @@ import pytest
 
 from bastion.errors import LimitExceeded
 from bastion.model.action import Access
-from bastion.protocols.contract import Side
+from bastion.protocols.contract import Note, Side
 from bastion.protocols.postgres import messages as m
 from bastion.protocols.postgres.interceptor import SessionFacts
 from bastion.protocols.postgres.messages import frame
@@ -65,11 +65,11 @@ def test_a_text_waits_until_the_view_is_read() -> None:
     assert carrier.judged[-1].access is Access.READ
 
 
-def test_nothing_of_it_is_on_the_record_or_for_the_client() -> None:
+def test_nothing_of_it_is_for_the_client_and_that_it_was_asked_is_on_the_record() -> None:
     carrier = changed(Carrier())
     noted, heard = len(carrier.notes), carrier.sent[Side.CLIENT]
     told(carrier, carrier.client(query("select 1")))
-    assert [note.kind for note in carrier.notes[noted:]] == []
+    assert carrier.notes[noted:] == [Note("looked", {"at": "the catalog as the session sees it"})]
     assert carrier.sent[Side.CLIENT] == heard
 
 
