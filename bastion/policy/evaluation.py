@@ -76,7 +76,7 @@ class Judge:
         if found.denied is not None:
             return found.denied
         if holding or found.holding:
-            return _hold([*holding.values(), *found.holding], found.masks)
+            return _hold([*((rule, rule.reason) for rule in holding.values()), *found.holding], found.masks)
         return Allow(tuple(allowing), found.masks)
 
     def matches(self, rule: Rule, action: Action, resource: Resource) -> bool:
@@ -145,15 +145,13 @@ def _uses_arguments(rule: Rule) -> bool:
     return by_clause or (rule.when is not None and rule.when.uses_arguments)
 
 
-def _hold(holding: Iterable[Rule | MaskRule], masks: tuple[Mask, ...]) -> Hold:
+def _hold(holding: Iterable[tuple[Rule | MaskRule, str]], masks: tuple[Mask, ...]) -> Hold:
     demands = []
     waits = []
-    for rule in sorted(holding, key=lambda r: r.name):
+    for rule, reason in sorted(holding, key=lambda held: held[0].name):
         approval = rule.approval
         if approval is None:
             raise AssertionError("what holds says who approves; loading checks it")
         waits.append(approval.expires)
-        demands.append(
-            Demand(rule.name, rule.reason, frozenset(approval.by), approval.votes, approval.owner_may_approve)
-        )
+        demands.append(Demand(rule.name, reason, frozenset(approval.by), approval.votes, approval.owner_may_approve))
     return Hold(tuple(demands), min(waits), masks)

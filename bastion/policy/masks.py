@@ -44,11 +44,6 @@ class MaskRule:
         """The mask's name."""
         return self.mask.name
 
-    @property
-    def reason(self) -> str:
-        """Why people are asked, in words for them."""
-        return "its outcome depends on a masked column"
-
     def bears(self, identity: Identity, target: Target) -> bool:
         """Tell whether the mask covers anything for this identity at this target."""
         return self.where.has(target) and (self.spared is None or bool(self.spared.misses(identity)))
@@ -60,8 +55,8 @@ class Masking:
 
     masks: tuple[Mask, ...]
     """Those in whose reach it is."""
-    holding: tuple[MaskRule, ...] = ()
-    """Those that want people to look at it first."""
+    holding: tuple[tuple[MaskRule, str], ...] = ()
+    """Those that want people to look at it first, and why."""
     denied: Deny | None = None
 
 
@@ -72,10 +67,10 @@ UNMASKED = Masking(())
 def masking(rules: Iterable[MaskRule], action: Action) -> Masking:
     """Return what `rules`, which bear on who asks and where, make of an action."""
     masks: list[Mask] = []
-    holding: list[MaskRule] = []
+    holding: list[tuple[MaskRule, str]] = []
     for rule in rules:
         reached = rule.mask.searches
-        held = False
+        held = ""
         for resource in action.resources:
             for name, uses, why in _uses(resource, rule.mask):
                 reached = True
@@ -83,11 +78,12 @@ def masking(rules: Iterable[MaskRule], action: Action) -> Masking:
                     return Masking((), denied=Deny(rule.name, _forbidden(name, uses, why)))
                 if rule.mask.predicates is Predicates.DENY and uses & {Use.EQUALITY, Use.PREDICATE}:
                     return Masking((), denied=Deny(rule.name, _forbidden(name, uses, why)))
-                held = held or (Use.PREDICATE in uses and rule.mask.predicates is not Predicates.ALLOW)
+                if Use.PREDICATE in uses and rule.mask.predicates is not Predicates.ALLOW:
+                    held = held or _forbidden(name, uses, why)
         if reached:
             masks.append(rule.mask)
         if held:
-            holding.append(rule)
+            holding.append((rule, held))
     return Masking(tuple(masks), tuple(holding))
 
 
