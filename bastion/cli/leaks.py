@@ -1,6 +1,7 @@
 """Runs the leak test of a target and prints what came of it."""
 
 from collections.abc import Sequence
+from contextlib import closing
 
 from bastion.cli.output import OUT
 from bastion.demo.ending import end_in_order
@@ -13,11 +14,11 @@ def leak_test(target: str, drivers: Sequence[str], *, yes: bool, as_json: bool) 
     """Run it and return the exit status: 1 where something is wrong."""
     end_in_order()
     testing = LeakTesting.of(target, config_file(), yes=yes)
-    with testing.planted():
-        names, missing = testing.chosen(drivers)
-        report = testing.report(names, missing)
-        OUT.say(f"testing {target} with {', '.join(names)}")
-        for tried in testing.attempts(names):
+    names, missing = testing.chosen(drivers)
+    report = testing.report(names, missing)
+    OUT.say(f"testing {target} with {', '.join(names)}")
+    with testing.planted(), closing(testing.attempts(names)) as tries:
+        for tried in tries:
             report.tried.append(tried)
             OUT.progress(len(report.tried), f"tries, now {tried.driver}: {tried.shape}")
         OUT.progress_ended()

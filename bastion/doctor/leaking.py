@@ -6,7 +6,7 @@ Nothing of the operator's gateway, policy or recordings is used or touched; only
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ from bastion.vault.secrets import SecretStore
 
 LABEL: Final = "leak-test"
 """The label of targets that may be tested; its value there is `yes`."""
+_ENDINGS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ACCOUNTS: Final = {
     who: Account(who, who, f"{who}@example.com", (), role)
     for who, role in ((PLANTER, "plants canaries"), (PROBER, "looks for them"))
@@ -46,6 +47,7 @@ class LeakTesting:
 
     target: Target
     config: Config
+    kind: type[LeakTest]
     test: LeakTest = field(init=False)
 
     @classmethod
@@ -62,14 +64,15 @@ class LeakTesting:
         target = config.targets.get(name)
         if target is None:
             raise UsageError(f"there is no target named {name}", hint=f"known are: {', '.join(sorted(config.targets))}")
-        if not installed()[target.protocol].client.leaks:
+        leaks = installed()[target.protocol].client.leaks
+        if not leaks:
             raise UsageError(f"{name} speaks {target.protocol}, for which there is no leak test")
         if target.labels.get(LABEL) != "yes" and not yes:
             raise AccessRefused(
                 f"the labels of {name} do not say that it may be tested: the test makes a schema there and drops it",
                 hint=f'label it `{LABEL}: "yes"`, or give --yes',
             )
-        return cls(target, config)
+        return cls(target, config, load(leaks))
 
     @contextmanager
     def planted(self) -> Iterator["LeakTesting"]:
@@ -85,8 +88,7 @@ class LeakTesting:
             self._keep_credential()
             directory = home / "tap"
             directory.mkdir(mode=0o700)
-            leaks = load(installed()[self.target.protocol].client.leaks)
-            self.test = leaks(self._ticket, directory)
+            self.test = self.kind(self._ticket, directory)
             self._configure([])
             stack.enter_context(self._place.start(self._environment()))
             try:
@@ -95,25 +97,26 @@ class LeakTesting:
                 self._reload()
                 yield self
             finally:
-                self._remove()
+                if self.test.planted:
+                    self._remove()
 
-    def attempts(self, drivers: Sequence[str]) -> Iterator[Tried]:
+    def attempts(self, drivers: Sequence[str]) -> Generator[Tried, None, None]:
         """Try everything."""
-        return self.test.attempts(drivers)
+        yield from self.test.attempts(drivers)
 
     def chosen(self, wanted: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         """Return the drivers to use, and why others are not; all there are unless some are `wanted`.
 
         Raises `UsageError` for a wanted one that is unknown or cannot be used here.
         """
-        missing = dict(self.test.missing)
+        missing = dict(self.kind.missing())
         for name in wanted:
-            if name not in self.test.drivers:
-                known = ", ".join(self.test.drivers)
+            if name not in self.kind.drivers:
+                known = ", ".join(self.kind.drivers)
                 raise UsageError(f"there is no driver named {name}", hint=f"known are: {known}")
             if name in missing:
                 raise UsageError(f"{name} cannot be used: {missing[name]}")
-        names = [name for name in self.test.drivers if name not in missing and (not wanted or name in wanted)]
+        names = [name for name in self.kind.drivers if name not in missing and (not wanted or name in wanted)]
         return names, {} if wanted else missing
 
     def report(self, drivers: Sequence[str], missing: dict[str, str]) -> Report:
@@ -122,7 +125,7 @@ class LeakTesting:
 
     def _remove(self) -> None:
         """Take the canaries away; another Ctrl-C has to wait for that."""
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDINGS}
         try:
             # Without masks, none of which may then name what is gone.
             self._configure([])

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import ClassVar, Final, Protocol, TypeAlias
 
 Json: TypeAlias = dict[str, object]
 Stream: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -129,12 +129,19 @@ class LeakTest(Protocol):
     private one for its own sockets.
     """
 
-    drivers: tuple[str, ...]
+    drivers: ClassVar[tuple[str, ...]]
     """The drivers that it knows."""
 
-    @property
-    def missing(self) -> Mapping[str, str]:
-        """Return which of them cannot be used on this machine, and why."""
+    def __init__(self, ticket: Callable[[str], IssuedTicket], directory: Path) -> None:
+        """Make the names and values of one run; touch nothing yet."""
+        ...
+
+    planted: bool
+    """Whether there may be something at the target to take away."""
+
+    @staticmethod
+    def missing() -> Mapping[str, str]:
+        """Return which of the drivers cannot be used on this machine, and why."""
         ...
 
     @property

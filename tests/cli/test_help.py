@@ -39,4 +39,4 @@ def test_everything_has_help(path: str) -> None:
 
 
 def test_what_is_not_built_is_not_offered() -> None:
-    assert not {"replay", "tail", "kill", "search", "run", "mcp", "doctor", "init", "target"} & set(Commands.catalogue)
+    assert not {"replay", "tail", "kill", "search", "run", "mcp", "init", "target"} & set(Commands.catalogue)

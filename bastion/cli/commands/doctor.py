@@ -23,9 +23,9 @@ def doctor(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Look after the set-up, on the machine of the gateway and as its user.
+    """Look after the set-up, and test that masks hold.
 
-    Without an option it tells whether the configuration and the policy load, whether a gateway answers, whether the
+    Run it on the machine of the gateway, as its user. Without an option it tells whether the configuration and the policy load, whether a gateway answers, whether the
     newest recording holds and whether you are logged in. Exits with 1 if something is wrong.
 
     With --leak-test it makes a schema of its own at the target, fills it with values that nobody else has, puts a

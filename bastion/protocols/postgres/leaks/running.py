@@ -29,10 +29,11 @@ class PostgresLeakTest:
     def __init__(self, ticket: Callable[[str], IssuedTicket], directory: Path) -> None:
         self._ticket = ticket
         self._directory = directory
+        self.planted = False
         self.ground = Ground(f"{SCHEMA}{secrets.token_hex(4)}", SystemRandom())
 
-    @property
-    def missing(self) -> Mapping[str, str]:
+    @staticmethod
+    def missing() -> Mapping[str, str]:
         """Return which drivers cannot be used on this machine, and why."""
         return missing()
 
@@ -77,6 +78,7 @@ class PostgresLeakTest:
     def remove(self) -> None:
         """Drop the schema."""
         self._as_planter([self.removal])
+        self.planted = False
 
     def _login(self) -> dict[str, Any]:
         return _place(self._ticket(PROBER), self._directory)
@@ -87,6 +89,7 @@ class PostgresLeakTest:
             with psycopg.connect(**_place(ticket, ticket.directory), autocommit=True) as connection:
                 self._major = connection.info.server_version // 10000
                 self._lacks = frozenset() if _works(connection, _XML) else frozenset({"xml"})
+                self.planted = True
                 for statement in statements:
                     connection.execute(statement.encode())
         except psycopg.Error as error:

@@ -43,6 +43,8 @@ class Tap:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        # After the one that accepts, nothing is added to what is open.
+        self._threads[0].join()
         with self._lock:
             ends = list(self._open)
         for end in ends:
@@ -72,13 +74,13 @@ class Tap:
                 driver.close()
                 gateway.close()
                 continue
+            with self._lock:
+                self._open |= {driver, gateway}
             self._start(self._serve, driver, gateway)
 
     def _serve(self, driver: socket.socket, gateway: socket.socket) -> None:
         """Carry bytes both ways until the gateway hangs up."""
         with driver, gateway:
-            with self._lock:
-                self._open |= {driver, gateway}
             asking = threading.Thread(target=_carry, args=(driver, gateway), daemon=True)
             asking.start()
             _carry(gateway, driver, self._keep)
