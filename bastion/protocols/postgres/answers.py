@@ -13,12 +13,12 @@ from bastion.protocols.contract import Note
 from bastion.protocols.postgres import messages as m
 from bastion.protocols.postgres import tags
 from bastion.protocols.postgres.binding import UNKNOWN_PORTAL, UNKNOWN_STATEMENT, Portal, Statement
-from bastion.protocols.postgres.covering import words
 from bastion.protocols.postgres.introducing import Introductions
 from bastion.protocols.postgres.messages import Mark
 from bastion.protocols.postgres.names import Names
 from bastion.protocols.postgres.owed import Expected, Run
 from bastion.protocols.postgres.refusal import is_of_substitute
+from bastion.protocols.postgres.withholding import Withholding
 
 _OWED_AT_MOST: Final = 100_000
 """Answers owed at once."""
@@ -58,10 +58,7 @@ class Answers:
         """A run that is all there is owed, as long as nothing has to be said of its messages one by one."""
         self._copying_out = False
         self._ignored_syncs = 0
-        self._quiet = False
-        """Whether what the target says in words could quote a value that is masked."""
-        self.deaf = False
-        """Whether what others notify the session of is kept from it."""
+        self.withholding = Withholding()
 
     @property
     def outstanding(self) -> int:
@@ -111,8 +108,7 @@ class Answers:
             raise LimitExceeded(f"more than {_OWED_AT_MOST} messages wait for the target's answer")
         self._owed.append(expected)
         self._awaits = False
-        if expected.coverage is not None and expected.coverage.quiet:
-            self._quiet = True
+        self.withholding.reached(expected.coverage)
 
     def ignore_sync(self) -> None:
         """Take note of a Sync that the target ignores if it still reads COPY data."""
@@ -236,6 +232,8 @@ class Answers:
 
     def _command_complete(self, data: bytes, start: int, end: int) -> None:
         head = self._running(m.COMMAND_COMPLETE)
+        if head.coverage is not None:
+            head.coverage.completed()
         self.copying_in = self._copying_out = False
         tag, rows = tags.read(data, start, end)
         head.rows += rows
@@ -288,8 +286,7 @@ class Answers:
         self._awaits = not self._owed
         if status == IDLE:
             self.portals.end_transaction()
-            # What was put off to the end of the transaction has been said by now.
-            self._quiet = self._quiet and any(e.coverage is not None and e.coverage.quiet for e in self._owed)
+            self.withholding.rested(e.coverage for e in self._owed)
 
     def _queried(self, head: Expected) -> None:
         for change in head.changes:
@@ -312,9 +309,9 @@ class Answers:
         if not self._owed:
             if fields.get("V", fields.get("S")) not in (b"FATAL", b"PANIC"):
                 raise _unexpected(m.ERROR_RESPONSE)
-            return self._withheld(m.ERROR_RESPONSE, fields)
+            return self.withholding.said(m.ERROR_RESPONSE, fields)
         head = self._owed[0]
-        replacement = self._withheld(m.ERROR_RESPONSE, fields)
+        replacement = self.withholding.said(m.ERROR_RESPONSE, fields)
         if head.refusal is not None and is_of_substitute(fields):
             sqlstate = head.refusal.sqlstate
             replacement = head.refusal.encoded()
@@ -340,20 +337,15 @@ class Answers:
         if name in self._pinned and self._pinned[name] != value:
             setting = name.decode("ascii")
             raise UnreadableStream(f"the target's setting {setting} changed, so what follows would be read differently")
-        # A function can put any text into a setting that is reported. The client goes on with what it knew.
-        return b"" if self._quiet and not words.is_plain(name, value) else None
+        return self.withholding.set(name, value)
 
     def _noticed(self, data: bytes, start: int, end: int) -> bytes | None:
         """Take a notice, which may come at any time."""
-        return self._withheld(m.NOTICE_RESPONSE, m.read_fields(data, start, end))
+        return self.withholding.said(m.NOTICE_RESPONSE, m.read_fields(data, start, end))
 
     def _notified(self, data: bytes, start: int, end: int) -> bytes | None:
         """Take a notification, which may come at any time."""
-        return words.quiet_notification(data, start, end) if self.deaf else None
-
-    def _withheld(self, tag: int, fields: dict[str, bytes]) -> bytes | None:
-        """Return an error or a notice without what could quote a masked value; None if it cannot."""
-        return m.notice(tag, words.withheld(fields)) if self._quiet else None
+        return self.withholding.notified(data, start, end)
 
     def _running(self, tag: int) -> Expected:
         head = self._head(tag)

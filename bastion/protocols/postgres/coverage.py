@@ -4,7 +4,6 @@ The lineage of the text says where each column comes from, and the target's own 
 columns. Either is enough for a column to be covered. A result that the lineage does not speak of ends the conversation.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from typing import Final, Protocol
@@ -62,12 +61,16 @@ class Coverage:
         self._knowledge = knowledge
         self._key = key
         self._traced = bool(reading.outputs)
-        self._results = deque(reading.outputs)
+        self._results = {outputs.statement: outputs for outputs in reading.outputs}
+        self._statement = 0
+        """The place in the text of the statement that is running."""
         self._coverings: list[Covering | None] = []
         self._finders: list[Covering | None] = []
         self._known = self._covers = self._finds = self._json = self._hot = False
         self._stream: Copied | None = None
         self._covered: dict[str, str] = {}
+        self.searches = bool(self._searching)
+        """Whether texts are searched."""
         self.quiet = bool(self._masks)
         """Whether what the target says in words could quote a value that is masked."""
         if self.quiet:
@@ -149,6 +152,14 @@ class Coverage:
             self._stream.finish()
             self._stream = None
 
+    def completed(self) -> None:
+        """Take the end of one statement, whether it had a result or not: what comes then is the next one's."""
+        self._statement += 1
+
+    def finds(self, text: bytes) -> bool:
+        """Tell whether anything of what is searched for is in a text, which is no part of a result."""
+        return any(search.notes(text) for search in self._searching)
+
     def told(self) -> dict[str, object]:
         """Return what the record says of it: which columns a mask has covered, and what was found, never a value."""
         found: dict[str, int] = {}
@@ -160,9 +171,10 @@ class Coverage:
     def _next(self) -> Outputs | None:
         if not self._traced:
             return None
-        if not self._results:
-            raise ProtocolError("the target returns more results than the statement was read to have")
-        return self._results.popleft()
+        found = self._results.pop(self._statement, None)
+        if found is None:
+            raise ProtocolError("the target returns a result that the statement was not read to have")
+        return found
 
     def _column(self, column: Column, origins: frozenset[Origin], bare: bool, *, together: bool = False) -> None:
         """Take one more column of a result; `together` if its cells can be searched many at a time."""

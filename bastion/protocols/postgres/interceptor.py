@@ -551,9 +551,10 @@ class PostgresInterceptor(Interceptor[Frames]):
 
     def _coverage(self, question: _Question, masks: tuple[Mask, ...]) -> Coverage:
         reading = question.traits.reading
-        if any(mask.columns for mask in masks) and any(r.kind == "channel" for r in reading.action.resources):
-            self._answers.deaf = True
-        return Coverage(reading, masks, self._understanding.knowledge, self._facts.key)
+        coverage = Coverage(reading, masks, self._understanding.knowledge, self._facts.key)
+        if any(r.kind == "channel" for r in reading.action.resources):
+            self._answers.withholding.listens(coverage)
+        return coverage
 
     def _allowed(self, question: _Question, coverage: Coverage | None) -> int:
         traits, portal, ticket = question.traits, question.portal, question.ticket

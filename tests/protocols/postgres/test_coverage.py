@@ -42,7 +42,7 @@ def reading(*outputs: Outputs) -> Reading:
 
 def columns(*origins: Origin | None, bare: bool = True, **more: Any) -> Outputs:
     made = [Output(f"c{i}", frozenset({o}) if o else frozenset(), bare) for i, o in enumerate(origins)]
-    return Outputs(0, tuple(made), **more)
+    return Outputs(more.pop("statement", 0), tuple(made), **more)
 
 
 def coverage(masks: Sequence[Mask], *outputs: Outputs, known: Known | None = None) -> Coverage:
@@ -110,9 +110,10 @@ def test_the_targets_own_description_is_enough() -> None:
 
 
 def test_each_result_of_a_text_has_its_own_columns() -> None:
-    made = coverage([PII], columns(None, MAIL), columns(MAIL, None))
+    made = coverage([PII], columns(None, MAIL), columns(MAIL, None, statement=1))
     describe(made, TEXT, TEXT)
     assert shown(made, b"x", ADDRESS) == row(b"x", b"a***@***.example")
+    made.completed()
     describe(made, TEXT, TEXT)
     assert shown(made, ADDRESS, b"x") == row(b"a***@***.example", b"x")
 
@@ -120,8 +121,23 @@ def test_each_result_of_a_text_has_its_own_columns() -> None:
 def test_a_result_that_nobody_has_read_ends_the_conversation() -> None:
     made = coverage([PII], columns(MAIL))
     describe(made, TEXT)
-    with pytest.raises(ProtocolError, match="more results"):
+    with pytest.raises(ProtocolError, match="was not read to have"):
         describe(made, TEXT)
+
+
+def test_a_statement_without_a_result_leaves_the_next_ones_alone() -> None:
+    """What runs by name, and a CALL, may have none."""
+    made = coverage([PII], Outputs(0, rest=frozenset()), columns(MAIL, bare=False, statement=1))
+    made.completed()
+    describe(made, TEXT)
+    assert shown(made, ADDRESS) == row(b"********")
+
+
+def test_what_is_searched_for_is_found_in_what_is_said() -> None:
+    made = coverage([Mask("cards", Cover(CoverKind.FULL), detectors=("payment_card",))])
+    assert made.finds(b'invalid input syntax for type integer: "' + CARD + b'"')
+    assert not made.finds(b"syntax error")
+    assert made.told() == {"found": {"payment_card": 1}}
 
 
 @pytest.mark.parametrize("types", [(TEXT,), (TEXT, TEXT, TEXT)])

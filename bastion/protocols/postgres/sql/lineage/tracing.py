@@ -21,7 +21,7 @@ from bastion.protocols.postgres.sql.lineage.views import BROKEN, Views, Walk
 from bastion.protocols.postgres.sql.lineage.watching import Watch, Watched
 from bastion.protocols.postgres.sql.names import Names
 from bastion.protocols.postgres.sql.parser import Node, Parser
-from bastion.protocols.postgres.sql.reading import FUNCTION, Origin, Output, Outputs, SearchPath
+from bastion.protocols.postgres.sql.reading import FUNCTION, CopyForm, Origin, Output, Outputs, SearchPath
 from bastion.protocols.postgres.sql.showing import anything
 from bastion.protocols.postgres.sql.trees import strings
 
@@ -101,7 +101,7 @@ class Lineage:
         if not failed and any(r.kind == "function" and r.facts.get("cast") for r in resources):
             failed = "a cast may take it of which nobody knows what it does"
         judged = [self._with_uses(resource, walk.findings, failed, whole=bool(ruled)) for resource in resources]
-        return judged, None if failed else outputs
+        return judged, _plain(node, effect) if failed else outputs
 
     def _reached(self, resources: Iterable[Resource]) -> bool:
         """Tell whether a statement touches anything that is watched, or runs what might."""
@@ -308,5 +308,13 @@ def _plain(node: Node, effect: int | None) -> Outputs | None:
         case "FetchStmt":
             return None if body.get("ismove") else Outputs(0, rest=frozenset(), effect=effect)
         case "CopyStmt":
-            return None if body.get("is_from") or body.get("filename") else nothing
+            return None if body.get("is_from") or body.get("filename") else replace(nothing, copied=_form(body))
     return nothing if _returns(kind, body) else None
+
+
+def _form(body: Node) -> CopyForm | None:
+    """Return how a COPY writes its rows, or None where that is not known."""
+    try:
+        return copy_form(body.get("options", []))
+    except Untraceable:
+        return None
