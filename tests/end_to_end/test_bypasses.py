@@ -8,7 +8,7 @@ from tests.kit import pgwire, shop
 from tests.kit.issuer import Issuer
 from tests.kit.pgwire import Connection
 from tests.kit.postgres import Server
-from tests.kit.rig import ALICE, CAROL, ENVIRONMENT, MALLORY, Rig, loaded, target
+from tests.kit.rig import ALICE, CAROL, ENVIRONMENT, MALLORY, Rig, loaded, target, until
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
@@ -77,6 +77,40 @@ def test_the_same_with_a_statement_prepared_before(rig: Rig, postgres: Server) -
         victim.send(pgwire.bind("", "s") + pgwire.execute() + pgwire.frame("S"))
         victim.until("Z")
         assert [e["C"] for e in victim.errors[before:]] == ["42501"]
+    assert _orders(postgres) == 500
+
+
+def _plain_report(maker: Connection) -> None:
+    assert not _refused(maker, "create or replace view report as select 1 as n")
+
+
+def test_view_that_is_being_made_harmful_while_its_catalog_is_read(rig: Rig, postgres: Server) -> None:
+    with rig.wire(MALLORY, "shop") as victim, rig.wire(MALLORY, "shop") as maker:
+        _plain_report(maker)
+        assert not _refused(maker, "begin")
+        assert not _refused(maker, "create or replace view report as select public.purge() as n")
+        # The catalog is read anew, and waits for the lock on the view.
+        victim.send(pgwire.query("select n from report"))
+        locked = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and application_name like 'bastion%'"
+        until(lambda: postgres.execute(locked, database="bypassed"), "a lock that is waited for")
+        assert not _refused(maker, "commit")
+        victim.until("Z")
+        assert [e["C"] for e in victim.errors] == ["42501"]
+        _plain_report(maker)
+    assert _orders(postgres) == 500
+
+
+def test_view_that_is_made_harmful_while_people_are_asked(rig: Rig, postgres: Server) -> None:
+    with rig.wire(ALICE, "shop") as victim, rig.wire(MALLORY, "shop") as maker:
+        _plain_report(maker)
+        victim.send(pgwire.query("update people set email = 'x' where id = (select n from report)"))
+        request = rig.waiting(CAROL)
+        assert not _refused(maker, "create or replace view report as select public.purge() as n")
+        assert rig.vote(CAROL, request).status_code == 200
+        victim.until("Z")
+        assert [e["C"] for e in victim.errors] == ["42501"]
+        assert "bastion:changed" in victim.errors[0]["M"]
+        _plain_report(maker)
     assert _orders(postgres) == 500
 
 

@@ -33,6 +33,8 @@ create function make_report() returns void language plpgsql
     as $$ begin create temp table report as select 42 as answer; end $$;
 create function shadow() returns void language plpgsql
     as $$ begin create temp table customers as select * from hidden.customers; end $$;
+create function redefines_it() returns void language plpgsql
+    as $$ begin create or replace temp view mine as select id, name from hidden.customers; end $$;
 create function drops_it() returns void language plpgsql as $$ begin drop table pg_temp.customers; end $$;
 """
 
@@ -200,6 +202,13 @@ def test_what_a_function_makes_is_seen(alice: Connection) -> None:
     rows(alice, "select drops_it()")
     refused(alice, "insert into customers values (3, 'theirs')")
     assert len(rows(alice, "select name from customers")) == 2
+
+
+def test_a_view_that_a_function_redefines_is_seen(alice: Connection) -> None:
+    alice.execute("create temp view mine as select id, name from customers")
+    assert len(rows(alice, "select name from mine")) == 2
+    rows(alice, "select redefines_it()")
+    refused(alice, "select name from mine")
 
 
 def test_a_transaction_that_is_undone_takes_its_tables_along(alice: Connection) -> None:

@@ -107,6 +107,8 @@ class PostgresInterceptor(Interceptor[Frames]):
         """A whole run that waits for its ruling."""
         self._asked: tuple[Ticket, Action] | None = None
         """What was asked for such a run, when its messages are taken one by one after all."""
+        self._approved: _Question | None = None
+        """What people have approved, while it is found out anew what the message means."""
         self._ruling: Ruling | None = None
         self._substitute = b""
         self._due: Refusal | None = None
@@ -152,6 +154,9 @@ class PostgresInterceptor(Interceptor[Frames]):
         self._ruling = ruling
         if self._advancing:
             return ()
+        if question.held and isinstance(ruling, Allow):
+            # While people took their time, others may have changed what the names in it stand for.
+            self._question, self._approved = None, question
         self._waits_for = ""
         return self._advance()
 
@@ -175,9 +180,10 @@ class PostgresInterceptor(Interceptor[Frames]):
             case "read" if isinstance(answer, Reading):
                 self._understanding.was_read(answer)
             case "catalog" if self._waits_for == "catalog":
-                self._understanding.renewed(answer)  # type: ignore[arg-type]  # the endpoint's analyst
+                self._due = self._understanding.renewed(answer)  # type: ignore[arg-type]  # the endpoint's analyst
             case "view" if self._waits_for == "view":
-                self._understanding.viewed(answer)  # type: ignore[arg-type]  # likewise
+                refused = self._understanding.viewed(answer)  # type: ignore[arg-type]  # likewise
+                self._due = self._due or refused
             case _:
                 raise AssertionError(f"nothing was asked under the name {name}")
         self._waits_for = ""
@@ -307,6 +313,8 @@ class PostgresInterceptor(Interceptor[Frames]):
                     step = self._refuse_due(tag)
                 else:
                     step = _JUDGE if self._question is not None else _STEPS[tag](self, data, start, end)
+                if self._approved is not None and step not in (_JUDGE, _WAIT):
+                    self._lapse(self._approved)
                 if step == _JUDGE:
                     question = self._question
                     assert question is not None  # noqa: S101 -- what a step that says so has set
@@ -521,6 +529,13 @@ class PostgresInterceptor(Interceptor[Frames]):
 
     def _judge(self, kind: int, action: Action, traits: Traits, portal: Portal | None = None, name: bytes = b"") -> int:
         asked, self._asked = self._asked, None
+        approved, self._approved = self._approved, None
+        if approved is not None:
+            self._question = _Question(kind, approved.ticket, action, traits, portal, name)
+            self._question.held = True
+            if approved.action != action:
+                self._ruling = _CHANGED
+            return _JUDGE
         if asked is None:
             self._tickets += 1
             self._question = _Question(kind, Ticket(self._tickets), action, traits, portal, name)
@@ -532,11 +547,16 @@ class PostgresInterceptor(Interceptor[Frames]):
         self._question.asked = True
         return _JUDGE
 
+    def _lapse(self, approved: _Question) -> None:
+        """Let go of an approval: what it was for is not run, or is another thing by now."""
+        self._approved = self._ruling = None
+        self._before.append(_skipped(approved.ticket))
+
     def _decided(self, question: _Question) -> int:
         """Carry a ruling out."""
         ruling, self._ruling, self._question = self._ruling, None, None
         if self._skipping:
-            self._before.append(Note("finished", {"ticket": question.ticket, "tag": "", "rows": 0, "skipped": True}))
+            self._before.append(_skipped(question.ticket))
             return _DROP
         if isinstance(ruling, Allow):
             try:
@@ -637,5 +657,11 @@ _SQLSTATES: Final = {
     "target.unreachable": "08001",
 }
 
+_CHANGED: Final = Deny("bastion:changed", "what it does is not what was approved: the catalog has changed meanwhile")
 _NO_FUNCTION_CALLS: Final = Refusal("0A000", "bastion does not pass FunctionCall messages", hint="Call it by SELECT.")
 _NOT_UTF8: Final = Refusal("22021", "an argument in text format is not valid UTF-8")
+
+
+def _skipped(ticket: Ticket) -> Note:
+    """Return the outcome of what was judged and did not run."""
+    return Note("finished", {"ticket": ticket, "tag": "", "rows": 0, "skipped": True})

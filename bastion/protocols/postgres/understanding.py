@@ -42,6 +42,14 @@ READ_INLINE: Final = 8 * 1024
 """Bytes of a text above which it is read outside the event loop."""
 PATHS_AT_MOST: Final = 32
 """Search paths that one session may have had."""
+_RENEWALS_AT_MOST: Final = 20
+"""How often in turn the catalog is read for one text, where others change it meanwhile."""
+_RESTLESS: Final = Refusal(
+    "40001",
+    "the catalog is being changed by other sessions faster than it can be read",
+    detail="The statement was not sent to the target.",
+    hint="Try again.",
+)
 _UNCOMMITTED: Final = Resource("catalog", "uncommitted changes", "read", Access.UNKNOWN)
 
 
@@ -83,6 +91,7 @@ class Understanding:
         self._paths = frozenset({path})
         self._view = View()
         self._renewed = False
+        self._renewals = 0
         self.renewal: Renewal | None = None
         """What the target is being asked on the gateway's own account."""
         self._sight: Sight | None = None
@@ -145,25 +154,34 @@ class Understanding:
         self._answered = (self._asked, reading)
         self._asked = None
 
-    def renewed(self, analyst: Analyst | None) -> None:
-        """Take over the shared analyst with a newer catalog; None if that is locked, maybe by this very session."""
+    def renewed(self, analyst: Analyst | None) -> Refusal | None:
+        """Take over the shared analyst with a newer catalog; None if that is locked, maybe by this very session.
+
+        Returns why no text can be read, if others never leave the catalog alone for as long as it takes to read it.
+        """
         if analyst is None:
             self._view.is_blocked = True
-            return
-        self._take_over(analyst)
+            return None
         self._view.took_shared(self._answers.status)
+        return self._take_over(analyst)
 
-    def viewed(self, analyst: Analyst) -> None:
-        """Take over an analyst with the catalog as this session sees it."""
+    def viewed(self, analyst: Analyst) -> Refusal | None:
+        """Take over an analyst with the catalog as this session sees it. Returns a refusal as `renewed` does."""
         if self._sight is None:
             raise AssertionError("nobody has asked for the session's own view")
-        self._take_over(analyst)
         self._view.took_own(self._sight, self._answers.status)
+        return self._take_over(analyst)
 
-    def _take_over(self, analyst: Analyst) -> None:
+    def _take_over(self, analyst: Analyst) -> Refusal | None:
         self._analyst = analyst
         self.generation += 1
-        self._renewed = True
+        # If it was changed while it was read, what was read may be how it was before.
+        self._renewed = not analyst.outdated
+        self._renewals = 0 if self._renewed else self._renewals + 1
+        if self._renewals < _RENEWALS_AT_MOST:
+            return None
+        self._renewals = 0
+        return _RESTLESS
 
     def happened(self) -> None:
         """Take note of an answer: a change of the catalog may be done with it, and is once nothing is under way."""
@@ -311,6 +329,9 @@ class Understanding:
                 case EndsTransaction():
                     changes.append(portals.ends(run))
                     self._view.went_back()
+                    if self.changing:
+                        # What is read from before this moment on is not as it will be.
+                        self._analyst.changed()
                 case RollsBack():
                     self._view.went_back()
                 case DiscardsAll():

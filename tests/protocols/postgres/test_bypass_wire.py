@@ -1,16 +1,23 @@
 """Tricks with messages that would have had something run that nobody saw."""
 
+from dataclasses import replace
+
 import pytest
 
 from bastion.errors import LimitExceeded
-from bastion.model.action import Access
+from bastion.model.action import Access, Resource
+from bastion.protocols.contract import Side
 from bastion.protocols.postgres import messages as m
 from bastion.protocols.postgres import names
 from bastion.protocols.postgres.messages import frame
+from bastion.protocols.postgres.sql.reading import Reading
+from tests.protocols.postgres.test_interceptor import WAITING
 from tests.protocols.postgres.wire import (
+    ALLOW,
     BOUND,
     CLOSED,
     PARSED,
+    SUBSTITUTE_FAILS,
     SYNC,
     Carrier,
     TinyAnalyst,
@@ -141,6 +148,103 @@ def test_what_is_prepared_is_read_again_too() -> None:
     assert [text for text, _ in new.asked] == [b"select 1"]
 
 
+def test_catalog_is_read_once_more_when_it_was_changed_while_it_was_read() -> None:
+    old, late, new = Told(), Told(), Told()
+    carrier = Carrier(analyst=old)
+    carrier.client(query("begin"))
+    carrier.target(complete("BEGIN"), ready("T"))
+    old.outdated = late.outdated = True
+    assert carrier.client(query("select 1")) == b""
+    assert carrier.answer("catalog", late) == b""
+    assert carrier.answer("catalog", new) == query("select 1")
+    assert (late.asked, len(new.asked)) == ([], 1)
+
+
+def test_a_catalog_that_others_never_leave_alone_is_not_read_for_ever() -> None:
+    restless = Told()
+    restless.outdated = True
+    carrier = Carrier(analyst=restless)
+    carrier.client(query("delete 1"))
+    for _ in range(100):
+        if not carrier.asks or carrier.asks[-1].name != "catalog":
+            break
+        carrier.answer("catalog", restless)
+    assert b"delete 1" not in carrier.sent[Side.TARGET]
+    assert b"40001" in carrier.target(SUBSTITUTE_FAILS, ready())
+    assert carrier.judged == []
+
+
+class Dated(TinyAnalyst):
+    """Says of each action by which catalog it was read."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def _fresh(self, text: str) -> Reading:
+        reading = super()._fresh(text)
+        seen = Resource("version", str(self.number), "seen", Access.NONE)
+        return replace(reading, action=replace(reading.action, resources=(*reading.action.resources, seen)))
+
+
+def held(text: str, analyst: TinyAnalyst) -> Carrier:
+    """Return a session in which people are asked about `text`, while somebody changes the catalog."""
+    carrier = Carrier(lambda action: None if action.verb == "delete" else ALLOW, analyst=analyst)
+    carrier.client(query(text))
+    carrier.carry(carrier.interceptor.waiting(carrier.held[0].ticket, WAITING))
+    analyst.outdated = True
+    return carrier
+
+
+def test_what_was_approved_is_what_runs_when_the_catalog_has_changed_meanwhile() -> None:
+    carrier = held("delete 1", Dated(1))
+    assert carrier.settle(ALLOW) == b""
+    assert b"delete 1" not in carrier.answer("catalog", Dated(2))
+    assert b"bastion:changed" in carrier.target(SUBSTITUTE_FAILS, ready())
+    (outcome,) = carrier.finished
+    assert (outcome["ticket"], outcome["sqlstate"]) == (1, "42501")
+    assert len(carrier.judged) == 1
+    # The approval is not left for what comes next.
+    assert carrier.client(query("delete 2")) == b""
+    assert len(carrier.held) == 1
+
+
+def test_what_was_approved_runs_when_it_still_means_the_same() -> None:
+    carrier = held("delete 1", Dated(1))
+    assert carrier.settle(ALLOW) == b""
+    assert carrier.answer("catalog", Dated(1)) == query("delete 1")
+    assert len(carrier.judged) == 1
+
+
+def test_an_approval_lapses_when_what_it_was_for_cannot_be_read_any_more() -> None:
+    restless = Dated(1)
+    carrier = held("delete 1", restless)
+    carrier.settle(ALLOW)
+    for _ in range(100):
+        if not any(ask.name == "catalog" for ask in carrier.asks):
+            break
+        carrier.answer("catalog", restless)
+    assert b"40001" in carrier.target(SUBSTITUTE_FAILS, ready())
+    assert carrier.finished == [{"ticket": 1, "tag": "", "rows": 0, "skipped": True}]
+    restless.outdated = False
+    assert carrier.client(query("delete 2")) == b""
+    assert len(carrier.held) == 1
+
+
+def test_an_approval_lapses_when_its_run_fails_before_it_is_used() -> None:
+    analyst = Dated(1)
+    carrier = Carrier(lambda action: None if action.verb == "delete" else ALLOW, analyst=analyst)
+    carrier.client(parse("delete 1", "s"), SYNC)
+    carrier.target(PARSED, ready())
+    carrier.client(parse("select 1", "t"), bind("t"), execute(), bind("s"), execute(), SYNC)
+    carrier.carry(carrier.interceptor.waiting(carrier.held[0].ticket, WAITING))
+    carrier.target(SUBSTITUTE_FAILS)
+    carrier.settle(ALLOW)
+    assert carrier.client(query("delete 2")) == b""
+    carrier.target(ready())
+    assert len(carrier.held) == 1
+
+
 def test_others_hear_of_a_change_when_it_begins_and_when_it_is_done() -> None:
     told = Told()
     carrier = Carrier(analyst=told)
@@ -151,5 +255,6 @@ def test_others_hear_of_a_change_when_it_begins_and_when_it_is_done() -> None:
     carrier.target(complete("DDL"), ready("T"))
     assert told.changes == 1
     carrier.client(query("commit"))
-    carrier.target(complete("COMMIT"), ready())
     assert told.changes == 2
+    carrier.target(complete("COMMIT"), ready())
+    assert told.changes == 3

@@ -159,6 +159,17 @@ _SIGHT: Final = """
             SELECT concat_ws('.', 't', t.oid, t.xmin, t.ctid) FROM pg_catalog.pg_type t WHERE t.typnamespace = n.oid
             UNION ALL
             SELECT concat_ws('.', 'p', p.oid, p.xmin, p.ctid) FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid
+            UNION ALL
+            SELECT concat_ws('.', 'r', r.oid, r.xmin, r.ctid)
+            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid WHERE c.relnamespace = n.oid
+            UNION ALL
+            SELECT concat_ws('.', 'g', g.oid, g.xmin, g.ctid)
+            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_trigger g ON g.tgrelid = c.oid WHERE c.relnamespace = n.oid
+            UNION ALL
+            SELECT concat_ws('.', 'd', d.oid, d.xmin, d.ctid)
+            FROM pg_catalog.pg_type t JOIN pg_catalog.pg_constraint d ON d.contypid = t.oid WHERE t.typnamespace = n.oid
+            UNION ALL
+            SELECT concat_ws('.', 'o', o.oid, o.xmin, o.ctid) FROM pg_catalog.pg_operator o WHERE o.oprnamespace = n.oid
         ) AS made(line)
     ) END
     FROM (SELECT pg_my_temp_schema()) AS mine(oid) LEFT JOIN pg_catalog.pg_namespace n ON n.oid = mine.oid
