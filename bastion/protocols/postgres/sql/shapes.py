@@ -22,9 +22,9 @@ _SHORT: Final = 1024
 """Bytes of a text that the grammar reads on any thread's stack; longer ones are read whole."""
 _KEPT: Final = 2048
 _VERBS: Final = frozenset({"select", "insert", "update", "delete"})
-_TELLING: Final = (b"by", b"distinct", b"substring")
-"""Words after which it matters whether a constant is a number: it may stand for a column, or be no pattern. Wherever
-the letters occur, a text is read whole."""
+_TELLING: Final = (b"by", b"distinct", b"substring", b"format", b"repeat", b"pad", b"convert_to")
+"""Words after which it matters what a constant is: it may stand for a column, be no pattern, or make a function fail.
+Wherever the letters occur, a text is read whole."""
 
 _Key = tuple[str, frozenset[SearchPath]]
 

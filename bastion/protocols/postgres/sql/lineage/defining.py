@@ -177,6 +177,8 @@ class Defining:
     def _convert(self, name: str, column: Node, item: Item) -> None:
         expression = column.get("raw_default")
         own = self._column(item, name)
+        if "collClause" in column:  # which says what is equal
+            self._walk.compared(own, _CONVERTED)
         if expression:
             self._walk.write(item, name, self._walk.value(expression, Level(items=[item])))
         elif not self._is_text(column["typeName"]):

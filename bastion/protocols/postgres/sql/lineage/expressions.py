@@ -11,7 +11,7 @@ from bastion.protocols.postgres.sql.catalog import Catalog, Function
 from bastion.protocols.postgres.sql.lineage import functions
 from bastion.protocols.postgres.sql.lineage.findings import Findings
 from bastion.protocols.postgres.sql.lineage.levels import Level
-from bastion.protocols.postgres.sql.lineage.telling import by_number, is_document, may_read
+from bastion.protocols.postgres.sql.lineage.telling import by_number, fits, is_document, is_own, may_read, told
 from bastion.protocols.postgres.sql.lineage.values import (
     CONSTANT,
     NOTHING,
@@ -29,7 +29,7 @@ MOST_STEPS: Final = 50_000
 """Nodes and columns that one statement may make us look at."""
 
 _CONSTANTS: Final = frozenset({"A_Const", "ParamRef"})
-_EQUALITY: Final = frozenset({("", "="), ("pg_catalog", "=")})
+_EQUAL: Final = frozenset({"="})
 _EQUALS: Final = [{"String": {"sval": "="}}]
 
 CONDITION: Final = "it decides a condition that is not just = and a given value"
@@ -93,8 +93,8 @@ class Expressions(ABC):
             self.compared(held, functions.COMPARING[kind])
         elif kind not in functions.HOLDING:
             raise Untraceable("an expression of an unknown kind")
-        elif body.get("unique"):
-            self.compared(held, "keys are compared by it (WITH UNIQUE KEYS)")
+        elif not fits(kind, body):
+            self.compared(held, "it may not fit")
         return held
 
     def values(self, items: Iterable[Node], level: Level) -> list[Value]:
@@ -120,7 +120,7 @@ class Expressions(ABC):
             for argument in body["args"]:
                 self.condition(argument, level)
             return
-        equal = kind == "A_Expr" and body["kind"] == "AEXPR_OP" and qualified(body["name"]) in _EQUALITY
+        equal = kind == "A_Expr" and body["kind"] == "AEXPR_OP" and is_own(self.names, body["name"], _EQUAL)
         if equal and "lexpr" in body:
             self._equality(body, level)
         else:
@@ -156,6 +156,9 @@ class Expressions(ABC):
             elif typed in {"TypeName", "JsonOutput", "JsonFormat", "JsonBehavior"}:
                 if typed == "JsonBehavior" and value.get("expr"):
                     found.append(self.value(value["expr"], level))
+            elif (kind, field) == ("JsonKeyValue", "key"):
+                found.append(self.value(value, level))
+                self.compared(found[-1] if not found[-1].bare else NOTHING, "it is a key, which must not be null")
             elif typed == "JsonAggConstructor":
                 found.append(self._held(typed, value, level))
             elif typed is not None:
@@ -245,8 +248,8 @@ class Expressions(ABC):
             both = self._operator(body["name"], both)
         else:
             raise Untraceable("an expression of an unknown form")
-        schema, name = qualified(body["name"])
-        if kind == "AEXPR_OP" and name in functions.PASSING and schema in {"", "pg_catalog"}:
+        name = qualified(body["name"])[1]
+        if kind == "AEXPR_OP" and is_own(self.names, body["name"], functions.PASSING):
             if name in functions.TAKING:
                 self.compared(sides[-1], f"it chooses what is taken ({name})")
         else:
@@ -390,10 +393,6 @@ class Expressions(ABC):
         because = f"{name} takes it, whose result or failure may tell of it"
         if name not in functions.TRANSPARENT and not (name in functions.BY_NUMBER and by_number(body)):
             self.compared(everything, because)
-        for place in functions.CHOOSING.get(name, ()):
-            self.compared(merged(arguments[place : place + 1]), because)
-        if name in functions.MAKING_ROWS:
-            for value in arguments:
-                if not value.bare:
-                    self.compared(value, f"{name} makes as many rows as what is computed from it has parts")
+        for value in told(name, body, arguments):
+            self.compared(value, because)
         return result

@@ -25,7 +25,6 @@ TRANSPARENT: Final = _words(
     to_char extract date_part date_trunc
     unnest json_each json_each_text jsonb_each jsonb_each_text json_array_elements json_array_elements_text
     jsonb_array_elements jsonb_array_elements_text json_object_keys jsonb_object_keys
-    json_to_record jsonb_to_record json_to_recordset jsonb_to_recordset
     """
 )
 """They show of a value what is covered with their result, and do nothing else that depends on it."""
@@ -68,8 +67,7 @@ TAKING: Final = PASSING - {"||"}
 MAKING_ROWS: Final = _words(
     """
     unnest json_each json_each_text jsonb_each jsonb_each_text json_array_elements json_array_elements_text
-    jsonb_array_elements jsonb_array_elements_text json_object_keys jsonb_object_keys json_to_recordset
-    jsonb_to_recordset
+    jsonb_array_elements jsonb_array_elements_text json_object_keys jsonb_object_keys
     """
 )
 """Those of the transparent functions that return rows. How many they make of a column as it is stays visible; of what
