@@ -164,7 +164,7 @@ class Pg8000:
         self._connection: Any = None
 
     def can(self, shape: Shape) -> bool:
-        return True
+        return not shape.is_several
 
     def run(self, steps: Sequence[str], *, commit: bool) -> str:
         if self._connection is None:

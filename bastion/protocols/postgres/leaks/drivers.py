@@ -109,6 +109,10 @@ class PsycopgBinary(Psycopg):
     name: ClassVar[str] = "psycopg binary"
     options: ClassVar[dict[str, Any]] = {"binary": True}
 
+    def can(self, shape: Shape) -> bool:
+        """Tell that it takes one statement at a time."""
+        return not shape.is_several
+
 
 class PsycopgPrepared(Psycopg):
     """psycopg with statements that are prepared once and executed twice."""
@@ -134,7 +138,7 @@ class PsycopgPipeline(Psycopg):
 
     def can(self, shape: Shape) -> bool:
         """Tell that COPY has no place in a pipeline, and that one is one transaction."""
-        return not shape.is_copy and not shape.commit
+        return not (shape.is_copy or shape.commit or shape.is_several)
 
     def carry_out(self, connection: "psycopg.Connection[Any]", steps: Sequence[str]) -> None:
         """Send all, then read all."""

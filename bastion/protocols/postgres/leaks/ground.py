@@ -44,6 +44,7 @@ TYPES: Final = {
     "lexemes": ("tsvector", "lexemes"),
     "dom": ("scratch.secret_text", "text"),
     "pair": ("scratch.pair", "composite"),
+    "feeling": ("scratch.feeling", "text"),
 }
 """The columns of the tables of all types: the type of each, and the kind of canary in it."""
 _MASKED: Final[Mapping[str, Mapping[str, str]]] = {
@@ -56,6 +57,8 @@ _MASKED: Final[Mapping[str, Mapping[str, str]]] = {
         "beasts.name": "text",
         "noisy.email": "mail",
         "made.email": "mail",
+        "cars.plate": "text",
+        "rides.plate": "text",
         "lists.tags": "array",
         "trees.label": "text",
     },
@@ -90,6 +93,13 @@ create table scratch.visits_b partition of scratch.visits for values in ('b');
 create table scratch.trips (id int, region text, place text) partition by list (region);
 create table scratch.trips_a partition of scratch.trips for values in ('a');
 create table scratch.trips_b partition of scratch.trips for values in ('b');
+create table scratch.owners (id int primary key, name text);
+create table scratch.cars (
+    id int primary key, owner int references scratch.owners on delete cascade, plate text unique
+);
+create table scratch.rides (id int primary key, plate text references scratch.cars (plate));
+create table scratch.watched (id int);
+create table scratch.ruled (id int);
 create table scratch.beasts (id int, name text, sort text);
 create table scratch.dogs (tricks int) inherits (scratch.beasts)
 """
@@ -126,6 +136,46 @@ create function scratch.opened() returns refcursor language plpgsql as $$
 create function scratch.ran(what text) returns text language plpgsql
     as $$ declare found text; begin execute what into found; return found; end $$;
 create function scratch.same(what text) returns text language sql immutable as $$ select what $$;
+create function scratch.shout() returns bool language plpgsql as $$
+    declare found text;
+    begin
+        select email into found from scratch.people where id = 1;
+        raise notice 'first %', found using detail = found, hint = found, column = found, table = found;
+        raise warning 'then %', found;
+        return true;
+    end $$;
+create function scratch.thrown() returns bool language plpgsql as $$
+    declare found text;
+    begin
+        select email into found from scratch.people where id = 1;
+        raise exception 'it was %', found using detail = found, schema = found, constraint = found, datatype = found;
+    end $$;
+create function scratch.garbled() returns bool language plpgsql as $$
+    declare found text;
+    begin select email into found from scratch.people where id = 1; execute found; return true; end $$;
+create function scratch.called() returns bool language plpgsql as $$
+    declare found text;
+    begin
+        select email into found from scratch.people where id = 1;
+        perform pg_notify('news', found);
+        return true;
+    end $$;
+create function scratch.titled() returns bool language plpgsql as $$
+    declare found text;
+    begin
+        select ssn into found from scratch.people where id = 1;
+        perform set_config('application_name', found, false);
+        return true;
+    end $$;
+create function scratch.watch() returns trigger language plpgsql as $$
+    declare found text;
+    begin select email into found from scratch.people where id = 1; raise notice 'saw %', found; return new; end $$;
+create trigger watch before insert on scratch.watched for each row execute function scratch.watch();
+create rule told as on insert to scratch.ruled do also select email from scratch.people;
+create function scratch.sold() returns trigger language plpgsql
+    as $$ begin raise notice 'sold %', old.plate; return old; end $$;
+create trigger sold before delete on scratch.cars for each row execute function scratch.sold();
+create statistics scratch.pairs (mcv) on phone, team from scratch.people;
 create function scratch.noise() returns trigger language plpgsql
     as $$ begin raise notice 'changed %', new.email; return new; end $$;
 create trigger noise before update on scratch.noisy for each row execute function scratch.noise();
@@ -183,7 +233,7 @@ class Ground:
         columns = ", ".join(f"{name} {kind}" for name, (kind, _) in TYPES.items())
         tables = (f"create table scratch.types_{cover} (id int primary key, {columns})" for cover in COVERS)
         yield self.filled("create schema scratch")
-        yield self.filled(";\n".join([_TABLES, *tables]))
+        yield self.filled(";\n".join([self._labels(), _TABLES, *tables]))
         yield self.filled(";\n".join(self._rows()))
         for view in _VIEWS:
             yield self.filled(f"create {view}")
@@ -214,12 +264,22 @@ class Ground:
             yield self._insert("made (id, email)", row, number, "made.email")
             yield self._insert("noisy", row, number, "noisy.email", "'quiet'")
             yield self._insert("visits", row, number, f"'{region}'", "visits.token")
+            yield self._insert("owners", row, number, "'an owner'")
+            yield self._insert("cars", row, number, number, "cars.plate")
+            if not is_first:
+                yield self._insert("rides", row, number, "cars.plate")
             yield self._insert("trips", row, number, f"'{region}'", "trips.place")
             own = ("beasts",) if is_first else ("dogs", "3")
             yield self._insert(own[0], row, number, "beasts.name", "beasts.sort", *own[1:])
             for cover in COVERS:
                 yield self._insert(f"types_{cover}", row, number, *(f"types_{cover}.{name}" for name in TYPES))
         yield self._insert("inbox", 0, "1", "'nothing'", "1")
+
+    def _labels(self) -> str:
+        """Return what makes a type that has canaries for labels."""
+        canaries = [canary.text for cover in COVERS for canary in self.masked[f"types_{cover}.feeling"]]
+        labels = ", ".join(f"'{label}'" for label in ["calm", *canaries])
+        return f"create type scratch.feeling as enum ({labels})"
 
     def _insert(self, table: str, row: int, *values: str) -> str:
         """Return a statement that inserts values: those of columns by their names, others as they are."""

@@ -49,7 +49,7 @@ class Asyncpg:
 
     def can(self, shape: Shape) -> bool:
         """Tell that what it has no call for cannot be run."""
-        return all(self._can(step) for steps in shape.variants for step in steps)
+        return not shape.is_several and all(self._can(step) for steps in shape.variants for step in steps)
 
     def run(self, steps: Sequence[str], *, commit: bool) -> str:
         """Run them in order."""

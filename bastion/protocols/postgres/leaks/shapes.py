@@ -43,10 +43,15 @@ class Shape:
         return any(step.startswith("copy ") for steps in self.variants for step in steps)
 
     @property
+    def is_several(self) -> bool:
+        """Whether several statements are sent as one text, which only the simple protocol allows."""
+        return any(";" in step and not step.startswith("do ") for steps in self.variants for step in steps)
+
+    @property
     def is_query(self) -> bool:
         """Whether it is one query that a cursor can be opened for."""
         (steps, *more) = self.variants
-        if more or len(steps) > 1 or self.fails:
+        if more or len(steps) > 1 or self.fails or self.is_several:
             return False
         return steps[0].startswith(_QUERIES) and not _CHANGES.search(steps[0].removesuffix(" for update"))
 
