@@ -105,6 +105,8 @@ def watcher(request: pytest.FixtureRequest) -> Iterator[CatalogAnalyst]:
         ("ALTER TABLE plain ALTER v SET DEFAULT spy()", {ANY: "untraced"}),
         ("CREATE INDEX ON plain (same(v))", {ANY: "untraced"}),
         ("CREATE POLICY p ON plain USING (spy() LIKE 'a%')", {ANY: "untraced"}),
+        ("CREATE RULE r AS ON INSERT TO plain DO ALSO INSERT INTO log SELECT ssn FROM people", {ANY: "untraced"}),
+        ("CREATE RULE r AS ON DELETE TO people DO ALSO INSERT INTO log VALUES (old.ssn)", {ANY: "untraced"}),
         ("CREATE TRIGGER t BEFORE INSERT ON plain FOR EACH ROW EXECUTE FUNCTION spy()", {ANY: "untraced"}),
     ],
 )  # fmt: skip

@@ -22,7 +22,7 @@ from bastion.protocols.postgres.sql.trees import qualified, strings
 KINDS: Final = frozenset(
     {"AlterTableStmt", "AlterDomainStmt", "AlterPolicyStmt", "AlterObjectSchemaStmt", "ClusterStmt", "CreatePolicyStmt"}
     | {"CreateDomainStmt", "CreateSchemaStmt", "CreateStatsStmt", "CreateStmt", "CreateTrigStmt", "IndexStmt"}
-    | {"RenameStmt", "ViewStmt"}
+    | {"RenameStmt", "RuleStmt", "ViewStmt"}
 )
 """Kinds of statement that are followed here."""
 
@@ -35,6 +35,7 @@ _PARTED = "its table would no longer be a part of the one that it is covered in"
 _JOINED = "it would be shown in another table as well"
 _CONVERTED = "every value is converted"
 _STALE = "what a materialized view has kept of it would no longer be known for it"
+_RULED = "a rule turns what others do into something else, which may put it elsewhere"
 _RUNS = "it runs a function of which nobody knows what it does"
 _PARTS: Final = frozenset({"OBJECT_TABCONSTRAINT", "OBJECT_TRIGGER", "OBJECT_RULE", "OBJECT_POLICY"})
 """What a relation has that can be renamed, other than columns."""
@@ -94,6 +95,10 @@ class Defining:
                 self._table(body["relation"])
             case "IndexStmt":
                 self._index(body)
+            case "RuleStmt":
+                # What it does is done whenever somebody changes the table, whoever that is and by whatever way.
+                self.anything[Use.UNTRACED] = _RULED
+                self._table(body["relation"])
             case "ViewStmt":
                 self._view(body)
         called = self._walk.called | {name for place, name in self._walk.findings.uses if place == FUNCTION}
