@@ -247,3 +247,24 @@ def test_a_driver_sees_ordinary_refusals(rig: Rig) -> None:
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="part of the one"):
             connection.execute("alter table days detach partition day1")
         assert connection.execute("select who from days").fetchone() == ("***-**-4821",)
+
+
+@pytest.mark.parametrize("separately", [False, True])
+def test_a_view_that_is_replaced_while_a_lock_is_waited_for_shows_nothing(
+    rig: Rig, wire: Connection, separately: bool
+) -> None:
+    wire.ask("create or replace view shifting as select id, name as x from people")
+    wire.ask("begin; update plain set v = v where id = 1")
+    with rig.wire(ALICE, "shop") as waiting:
+        texts = ["update plain set v = v where id = 1", "select x || '' from shifting where id = 1"]
+        if separately:
+            waiting.send(b"".join(pgwire.query(text) for text in texts))
+        else:
+            waiting.send(pgwire.query("; ".join(texts)))
+        assert waiting.until("C", patience=0.5) is None
+        wire.ask("create or replace view shifting as select id, ssn as x from people; commit")
+        while not waiting.rows:
+            assert waiting.receive() is not None
+        assert waiting.rows == [[b"********"]]
+        shows_nothing(waiting)
+    assert not wire.errors

@@ -69,6 +69,8 @@ class Portal:
     result_formats: tuple[int, ...] = ()
     epoch = 0
     """When it was bound, as `Understanding` counts what the session changes; 0 where that does not bear on it."""
+    as_of: int | None = None
+    """How many changes of the catalog had been counted when it was bound; None where that does not bear on it."""
     coverage: Coverage | None = None
     """What covers what it returns, as its latest ruling wants it."""
     described = False

@@ -19,11 +19,10 @@ from bastion.protocols.postgres.covering.description import Column, read_copy_ou
 from bastion.protocols.postgres.covering.grammar import CopyFormat, Form
 from bastion.protocols.postgres.covering.rows import Covering, cover_rows
 from bastion.protocols.postgres.covering.values import covering
-from bastion.protocols.postgres.sql.reading import FUNCTION, CopyForm, Origin, Outputs, Reading
+from bastion.protocols.postgres.layout import is_readable, layout
+from bastion.protocols.postgres.sql.reading import FUNCTION, Origin, Outputs, Reading
 
 _FULL: Final = Cover(CoverKind.FULL)
-_READABLE: Final = frozenset({"utf8", "utf-8", "unicode"})
-"""Encodings of copied data that is read byte by byte here."""
 _STRENGTH: Final = {
     CoverKind.FULL: 0,
     CoverKind.NULL: 1,
@@ -43,6 +42,10 @@ class Knowledge(Protocol):
     def watched_at(self, relation: int, number: int) -> frozenset[Origin]:
         """Return what a column is an origin of, by its table's OID and its number there; nothing if none watches it."""
 
+    @property
+    def count(self) -> int:
+        """How many changes of the catalog by sessions of this gateway have been counted so far."""
+
     def type_of(self, origin: Origin) -> int:
         """Return the OID of a column's type, or 0."""
 
@@ -54,8 +57,15 @@ class Unreadable(Exception):
 class Coverage:
     """Covers what one execution returns. Follows its results in turn."""
 
-    def __init__(self, reading: Reading, masks: tuple[Mask, ...], knowledge: Knowledge, key: bytes) -> None:
-        """`key` is the session's own. Raises `Unreadable` if the results will be in a form that is not read."""
+    def __init__(
+        self, reading: Reading, masks: tuple[Mask, ...], knowledge: Knowledge, key: bytes, as_of: int | None = None
+    ) -> None:
+        """`key` is the session's own, `as_of` how many changes of the catalog had been counted by the reading.
+
+        Raises `Unreadable` if the results will be in a form that is not read.
+        """
+        self.as_of = knowledge.count if as_of is None else as_of
+        """What a change counted since then may have made of the text, nobody has read: all it shows is covered."""
         self._masks = sorted((m for m in masks if m.columns), key=_strength)
         self._searching = [_Search(m, key) for m in masks if m.searches]
         self._knowledge = knowledge
@@ -75,7 +85,8 @@ class Coverage:
         """Whether what the target says in words could quote a value that is masked."""
         if self.quiet:
             for outputs in reading.outputs:
-                _check(outputs.copied)
+                if not is_readable(outputs.copied):
+                    raise Unreadable("copied data that is masked is only read in UTF-8: leave ENCODING out")
 
     def described(self, data: bytes, start: int, end: int) -> None:
         """Take a RowDescription message: the next result has these columns."""
@@ -133,7 +144,7 @@ class Coverage:
             self._column(Column(name, 0, 0, oid or (0 if binary else t.TEXT), -1, binary), origins, bare)
         coverings = [first or second for first, second in zip(self._coverings, self._finders, strict=True)]
         if any(c is not None for c in coverings):
-            self._stream = copied(_layout(outputs.copied), coverings)
+            self._stream = copied(layout(outputs.copied), coverings)
 
     def copied(self, data: bytes, start: int, end: int) -> bytes | None:
         """Return a run of CopyData messages as the client is to see it; None if that is as it came."""
@@ -180,6 +191,8 @@ class Coverage:
         """Take one more column of a result; `together` if its cells can be searched many at a time."""
         types = self._knowledge.types
         mask = next((m for m in self._masks if _means(m, origins)), None)
+        if self._masks and self._knowledge.count != self.as_of:
+            mask, bare = self._masks[0], False
         if mask is not None:
             self._covered[visible(column.name)] = mask.name
             self._coverings.append(
@@ -379,20 +392,3 @@ def _whole(searches: list[_Search], full: Covering, cell: bytes) -> bytes | None
     """Cover the whole of a cell that is made of texts, such as an array, if anything is found in it."""
     # Each of them, so that all is counted.
     return full(cell) if sum(search.notes(cell) for search in searches) else cell
-
-
-def _check(form: CopyForm | None) -> None:
-    if form is not None and form.encoding is not None and form.encoding.lower() not in _READABLE:
-        raise Unreadable("copied data that is masked is only read in UTF-8: leave ENCODING out")
-
-
-def _layout(form: CopyForm) -> CopyFormat:
-    given = {
-        "delimiter": form.delimiter,
-        "null": form.null,
-        "quote": form.quote,
-        "escape": form.escape,
-    }
-    return CopyFormat(
-        Form(form.format), form.header, **{key: value.encode() for key, value in given.items() if value is not None}
-    )

@@ -420,6 +420,7 @@ class PostgresInterceptor(Interceptor[Frames]):
         portal = Portal(statement.reading, arguments, statement.facts(bound.formats))
         portal.statement, portal.result_formats = statement, bound.result_formats
         portal.epoch = self._understanding.epoch
+        portal.as_of = self._understanding.knowledge.count
         if self._understanding.traits(portal.reading).early:
             traits = self._understanding.whole(portal.reading, self._run)
             if traits is None:
@@ -463,7 +464,7 @@ class PostgresInterceptor(Interceptor[Frames]):
         expected.portal, expected.coverage = portal, coverage
         if not traits.plain:
             expected.doubts, expected.by_name = traits.doubts, traits.by_name
-            expected.changes = self._understanding.changes(traits.reading, self._run)
+            expected.changes = self._changes(traits, self._run, coverage)
         self._answers.expect(expected)
         return _PRECEDE if describes else _PASS
 
@@ -571,7 +572,8 @@ class PostgresInterceptor(Interceptor[Frames]):
 
     def _coverage(self, question: _Question, masks: tuple[Mask, ...]) -> Coverage:
         reading = question.traits.reading
-        coverage = Coverage(reading, masks, self._understanding.knowledge, self._facts.key)
+        as_of = question.portal.as_of if question.portal is not None else None
+        coverage = Coverage(reading, masks, self._understanding.knowledge, self._facts.key, as_of)
         if any(r.kind == "channel" for r in reading.action.resources):
             self._answers.withholding.listens(coverage)
         return coverage
@@ -584,7 +586,7 @@ class PostgresInterceptor(Interceptor[Frames]):
             if not traits.plain:
                 expected.doubts, expected.by_name = traits.doubts, traits.by_name
                 expected.single = traits.reading.statements <= 1
-                expected.changes = self._understanding.changes(traits.reading, 0)
+                expected.changes = self._changes(traits, 0, coverage)
             self._answers.expect(expected)
             return _PASS
         portal.ticket = ticket
@@ -595,6 +597,14 @@ class PostgresInterceptor(Interceptor[Frames]):
             self._bound(question.name, portal)
             return _PASS
         return self._executed(traits, portal, question.name)
+
+    def _changes(self, traits: Traits, run: int, coverage: Coverage | None) -> tuple[Change[Any], ...]:
+        """Return what an execution does to names. What it does to the catalog itself, its reading tells."""
+        before = self._understanding.knowledge.count
+        changes = self._understanding.changes(traits.reading, run)
+        if coverage is not None:
+            coverage.as_of += self._understanding.knowledge.count - before
+        return changes
 
     def _refuse(self, kind: int, words: Refusal, ticket: int = 0) -> int:
         """Have the client told `words` in place of the answer to its message."""

@@ -26,6 +26,7 @@ class Known:
 
     def __init__(self, **watched: Origin) -> None:
         self.types: dict[int, Any] = {}
+        self.count = 0
         self._watched = {tuple(map(int, at[1:].split("_"))): frozenset({origin}) for at, origin in watched.items()}
 
     def watched_at(self, relation: int, number: int) -> frozenset[Origin]:
@@ -131,6 +132,20 @@ def test_a_statement_without_a_result_leaves_the_next_ones_alone() -> None:
     made.completed()
     describe(made, TEXT)
     assert shown(made, ADDRESS) == row(b"********")
+
+
+def test_what_a_changed_catalog_may_have_made_of_a_text_is_covered() -> None:
+    """A view that another session replaces while this one waits for a lock may show anything."""
+    known = Known()
+    made = coverage([PII], columns(None, None), known=known)
+    describe(made, TEXT, INT4)
+    assert shown(made, b"x", b"7") == row(b"x", b"7")
+    known.count += 1
+    made.completed()
+    made = coverage([PII], columns(None, None), known=known)
+    known.count += 1
+    describe(made, TEXT, INT4)
+    assert shown(made, b"x", None) == row(b"********", b"0")
 
 
 def test_what_is_searched_for_is_found_in_what_is_said() -> None:

@@ -21,6 +21,7 @@ class Nothing:
 
     def __init__(self) -> None:
         self.types: dict[int, Any] = {}
+        self.count = 0
 
     def watched_at(self, relation: int, number: int) -> frozenset[Origin]:
         return frozenset()

@@ -111,9 +111,11 @@ class Statements:
         if kind == "CreateStmt":  # a view or foreign table would have effects of its own
             self._query.created.add(body["relation"].get("relname", ""))
         if kind not in definers.KEEPS_CATALOG:
+            # What is made in a new schema may be found in place of what was found before.
+            adds = kind in definers.ADDS and not body.get("schemaElts")
             own = kind in definers.KEEP_TO_THEIRS and all(name.startswith("pg_temp.") for name in named)
             own = own and body.get("behavior") != "DROP_CASCADE"
-            self.session.append(ChangesCatalog(adds=kind in definers.ADDS, own=own))
+            self.session.append(ChangesCatalog(adds=adds, own=own))
 
     def _placed(self, about: str, name: str, verb: str) -> list[str]:
         """Return the full names that a bare one can stand for, where the catalog knows the places."""
@@ -264,6 +266,8 @@ class Statements:
             self.session.append(EndsTransaction())
         elif kind == "TRANS_STMT_ROLLBACK_TO":
             self.session.append(RollsBack())
+        elif kind == "TRANS_STMT_COMMIT_PREPARED":  # whatever that transaction has changed
+            self.session.append(ChangesCatalog())
 
     def _modes(self, options: list[Node]) -> Access:
         """Return what transaction modes amount to: asking for read-write gives up a guard that somebody set."""

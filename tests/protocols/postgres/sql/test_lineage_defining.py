@@ -6,6 +6,7 @@ import pytest
 
 from bastion.model.mask import ANY, BECAUSE, USES
 from bastion.protocols.postgres.sql.analysis import CatalogAnalyst
+from bastion.protocols.postgres.sql.reading import ChangesCatalog
 from tests.kit.postgres import Server, fresh_database
 from tests.protocols.postgres.sql.conftest import catalog_of
 from tests.protocols.postgres.sql.watching import read, uses, watching
@@ -128,3 +129,10 @@ def test_a_definition_for_a_watched_table_is_in_reach_of_its_masks(watcher: Cata
 def test_what_a_definition_does_is_explained(watcher: CatalogAnalyst) -> None:
     (resource,) = read(watcher, "ALTER TABLE child NO INHERIT parent").action.resources
     assert "its table would no longer be a part" in str(resource.facts[BECAUSE])
+
+
+def test_a_schema_that_brings_its_own_views_may_hide_others(watcher: CatalogAnalyst) -> None:
+    """It may be the first that names are looked for in, such as that of the role's own name."""
+    assert read(watcher, "CREATE SCHEMA s").effects == (ChangesCatalog(adds=True),)
+    shadowing = read(watcher, "CREATE SCHEMA s CREATE VIEW contacts AS SELECT ssn AS contact FROM public.people")
+    assert shadowing.effects == (ChangesCatalog(adds=False),)
