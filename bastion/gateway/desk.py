@@ -131,7 +131,7 @@ class Desk:
         approval = held[0]
         if not secrets.compare_digest(shown.encode(), approval.digest.encode()):
             raise ApprovalError("this is not the request that was shown", hint="look at it again, then decide")
-        objection = approval.objection(voter)
+        objection = approval.objection(voter, approves=approves)
         if objection:
             raise ApprovalError(objection)
         vote = Vote(voter, approves, reason, self._now())

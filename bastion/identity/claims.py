@@ -80,7 +80,18 @@ def identity(
         token_id=claims["jti"] if _printable(claims.get("jti")) else token_digest,
         actor=_actor(claims),
         owner=_name(claims, "owner") if "owner" in claims else "",
+        logged_in=_logged_in(claims, now),
     )
+
+
+def _logged_in(claims: dict[str, Any], now: datetime) -> datetime | None:
+    """Return when the person authenticated (`auth_time`, OpenID Connect Core, section 2), if the token says so."""
+    if "auth_time" not in claims:
+        return None
+    logged_in = _moment(claims, "auth_time")
+    if logged_in > now + SKEW:
+        raise ValueError("auth_time")
+    return logged_in
 
 
 def _check_audience(claims: dict[str, Any], settings: IssuerSettings) -> None:

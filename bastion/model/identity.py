@@ -31,6 +31,9 @@ class Identity:
     """The agent that acts for this subject, if the token names one."""
     owner: str = ""
     """For a machine: the subject of the person it belongs to, if the token names one."""
+    logged_in: datetime | None = None
+    """When the person last logged in at the issuer (aware, UTC), if the token says so. A token that was refreshed is
+    newer than the login that it goes back to."""
 
     def __post_init__(self) -> None:
         if not self.issuer or not self.subject:

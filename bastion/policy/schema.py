@@ -81,7 +81,8 @@ class ApprovalModel(_Model):
     expires: Duration = timedelta(minutes=15)
     """How long a request waits, such as 15m."""
     owner_may_approve: bool = False
-    """Whether the owner of a machine identity may approve what it asks."""
+    """Whether the owner of a machine identity may approve what it asks, having logged in since: the issuer has to say
+    in `auth_time` when that was."""
 
 
 class RuleModel(_Model):

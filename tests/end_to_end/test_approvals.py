@@ -3,8 +3,10 @@
 import json
 import re
 import threading
+import time
 import unicodedata
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +193,10 @@ def test_who_may_not_decide_does_not(
 def test_owner_may_approve_what_a_machine_asks_where_the_policy_says_so(rig: Rig) -> None:
     with rig.wire(BOT, "owned") as connection:
         request = _held(rig, connection, pgwire.query("insert into people values (7001, 'Bot')"))
-        rig.vote(BOB, request).raise_for_status()
+        for claims, why in (({}, "auth_time"), ({"auth_time": 1_000_000_000}, "log in again")):
+            refused = rig.vote(replace(BOB, claims=claims), request)
+            assert (refused.status_code, why in refused.text) == (409, True)
+        rig.vote(replace(BOB, claims={"auth_time": int(time.time())}), request).raise_for_status()
         connection.until("Z")
         assert _tags(connection) == ["INSERT 0 1"]
 

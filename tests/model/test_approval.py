@@ -1,6 +1,7 @@
 """Who may approve what, and where a request stands: computed, never stored."""
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -56,8 +57,19 @@ def test_who_may_not_approve(asker: Identity, voter: Identity, said: str) -> Non
 
 def test_an_owner_approves_his_agent_only_where_the_rule_says_so() -> None:
     asked = request(AGENT, nouns.hold(owner=True))
-    assert asked.objection(ALICE) == ""
-    assert asked.with_vote(approving(ALICE)).state() is State.APPROVED
+    fresh = replace(ALICE, logged_in=asked.asked)
+    assert asked.objection(fresh) == ""
+    assert asked.with_vote(approving(fresh)).state() is State.APPROVED
+    assert "nobody approves their own" in request(AGENT, nouns.hold()).objection(fresh)
+
+
+@pytest.mark.parametrize("logged_in", [None, nouns.NOON - timedelta(hours=1)])
+def test_an_owner_has_to_have_logged_in_since_his_agent_asked(logged_in: datetime | None) -> None:
+    asked = request(AGENT, nouns.hold(owner=True))
+    stale = replace(ALICE, logged_in=logged_in)
+    assert "fresh login" in asked.objection(stale) or "log in again" in asked.objection(stale)
+    assert asked.with_vote(approving(stale)).state() is State.WAITING
+    assert asked.objection(stale, approves=False) == ""
 
 
 def test_the_same_name_at_another_issuer_is_somebody_else() -> None:
