@@ -243,3 +243,4 @@ def _node(told: dict[str, Any]) -> "subprocess.Popen[str]":
 COVERED = Outcome.COVERED.value
 REFUSED = Outcome.REFUSED.value
 SHOWN = Outcome.SHOWN.value
+NONE = Outcome.NONE.value
