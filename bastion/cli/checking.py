@@ -13,8 +13,7 @@ Found = dict[str, object]
 
 
 def checked(path: Path | None) -> tuple[list[Found], int]:
-    """Return every mistake in the configuration and its policy, or in the policy at `path`, and how many rules
-    and masks it has.
+    """Return every mistake in the configuration and its policy, or the one at `path`; and its rules and masks, counted.
 
     Raises `ConfigError` or `UsageError` for a file that cannot be read.
     """

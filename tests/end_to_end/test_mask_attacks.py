@@ -1,4 +1,4 @@
-"""Every hostile case against masks, and every harmless one beside it, byte by byte through a gateway to a real server."""
+"""Every hostile case against masks, and every harmless one beside it, byte by byte to a real server."""
 
 from collections.abc import Callable, Iterator
 from typing import TypeAlias

@@ -25,8 +25,9 @@ def doctor(
 ) -> None:
     """Look after the set-up, and test that masks hold.
 
-    Run it on the machine of the gateway, as its user. Without an option it tells whether the configuration and the policy load, whether a gateway answers, whether the
-    newest recording holds and whether you are logged in. Exits with 1 if something is wrong.
+    Run it on the machine of the gateway, as its user. Without an option it tells whether the configuration and the
+    policy load, whether a gateway answers, whether the newest recording holds and whether you are logged in. Exits
+    with 1 if something is wrong.
 
     With --leak-test it makes a schema of its own at the target, fills it with values that nobody else has, puts a
     gateway of its own in front, whose policy masks them in every way, and tries every known way to see one all the
