@@ -5,7 +5,7 @@ to the next Sync; a Query that fails skips nothing. While it takes COPY data in,
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from bastion.errors import LimitExceeded, ProtocolError, UnreadableStream
@@ -82,6 +82,12 @@ class Answers:
         """Tell whether the target may be running a statement."""
         self.unfold()
         return any(e.kind in (m.EXECUTE, m.QUERY) for e in self._owed)
+
+    @property
+    def executing(self) -> Iterator[Portal]:
+        """Yield the portals that the target has been told to run, and has not said to have run."""
+        self.unfold()
+        return (e.portal for e in self._owed if e.kind == m.EXECUTE and e.portal is not None)
 
     @property
     def settled(self) -> bool:

@@ -269,15 +269,34 @@ class Understanding:
         `since` is the `epoch` in which it was made fast, such as by binding it; 0 for now.
         """
         traits = self._traits.of(reading)
-        if not traits.indifferent:
+        concerns_others = self._concerns_others(reading)
+        if concerns_others and self._answers.ready_is_due:
+            # Else it would be done some time after others were told of it, and its answer be behind all that is owed.
+            self.waits_for = "answers"
+            return None
+        if concerns_others and any(not self._traits.of(p.reading).indifferent for p in self._answers.executing):
+            traits = self._doubtful(reading)  # for the same reason; but nobody may wait for answers to half a run
+        elif not traits.indifferent:
             if self._view.is_stale and not self.may_go_on():
                 return None
             # What a write sets off is looked up when it runs, not when it was bound.
             older = since not in (0, self.epoch) and reading.action.access > Access.READ
             if self._view.is_stale or older:
-                action = replace(reading.action, resources=(*reading.action.resources, _UNCOMMITTED), form=None)
-                traits = self._traits.of(replace(reading, action=action))
+                traits = self._doubtful(reading)
         return self._composed(traits, run) if traits.runs_names else traits
+
+    def _concerns_others(self, reading: Reading) -> bool:
+        """Tell whether other sessions may find another catalog once it has run."""
+        return any(
+            not (effect.adds or effect.own)
+            if isinstance(effect, ChangesCatalog)
+            else self.changing and isinstance(effect, EndsTransaction)
+            for effect in reading.effects
+        )
+
+    def _doubtful(self, reading: Reading) -> Traits:
+        action = replace(reading.action, resources=(*reading.action.resources, _UNCOMMITTED), form=None)
+        return self._traits.of(replace(reading, action=action))
 
     @property
     def epoch(self) -> int:
@@ -343,7 +362,10 @@ class Understanding:
                     self._view.changed()
                     if not (adds or own):
                         self.changing = True
-                        self._analyst.changed()
+                        # In an open transaction it is nobody else's business yet. To have them read the catalog anew
+                        # would make them all wait for the locks of this session.
+                        if self._answers.status == IDLE:
+                            self._analyst.changed()
                 case Executes() | Fetches():
                     pass
         traits = self._traits.of(reading)

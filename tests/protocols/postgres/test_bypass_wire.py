@@ -28,6 +28,7 @@ from tests.protocols.postgres.wire import (
     parse,
     query,
     ready,
+    row,
 )
 
 _KIB = 1024
@@ -245,16 +246,49 @@ def test_an_approval_lapses_when_its_run_fails_before_it_is_used() -> None:
     assert len(carrier.held) == 1
 
 
-def test_others_hear_of_a_change_when_it_begins_and_when_it_is_done() -> None:
+def test_others_hear_of_a_change_when_it_is_about_to_be_done_and_when_it_is() -> None:
     told = Told()
     carrier = Carrier(analyst=told)
     carrier.client(query("begin"))
     carrier.target(complete("BEGIN"), ready("T"))
     carrier.client(query("ddl"))
-    assert told.changes == 1
     carrier.target(complete("DDL"), ready("T"))
-    assert told.changes == 1
+    # Nobody else sees it yet; and to look for it, they would have to wait for this session's locks.
+    assert told.changes == 0
     carrier.client(query("commit"))
-    assert told.changes == 2
+    assert told.changes == 1
     carrier.target(complete("COMMIT"), ready())
-    assert told.changes == 3
+    assert told.changes == 2
+
+
+def test_others_hear_of_a_change_without_a_transaction_too() -> None:
+    told = Told()
+    carrier = Carrier(analyst=told)
+    carrier.client(query("ddl"))
+    assert told.changes == 1
+    carrier.target(complete("DDL"), ready())
+    assert told.changes == 2
+
+
+def test_a_change_is_not_sent_before_all_else_is_answered() -> None:
+    # Else it could happen long after others were told of it, and its answer stay behind what the client does not take.
+    carrier = Carrier()
+    assert carrier.client(query("select 1"), query("ddl")) == query("select 1")
+    carrier.target(row(), complete(), ready())
+    assert carrier.sent[Side.TARGET].endswith(query("ddl"))
+    carrier = Carrier()
+    carrier.client(query("begin"))
+    carrier.target(complete("BEGIN"), ready("T"))
+    assert carrier.client(query("ddl"), query("commit")) == query("ddl")
+    carrier.target(complete("DDL"), ready("T"))
+    assert carrier.sent[Side.TARGET].endswith(query("commit"))
+
+
+def test_a_change_behind_another_statement_of_its_run_is_not_known_to_be_seen_in_time() -> None:
+    carrier = Carrier()
+    changed = parse("ddl") + bind() + execute()
+    carrier.client(parse("begin"), bind(), execute(), changed, SYNC)
+    assert carrier.judged[-1].access is not Access.UNKNOWN
+    carrier = Carrier()
+    carrier.client(parse("select 1"), bind(), execute(), changed, SYNC)
+    assert carrier.judged[-1].access is Access.UNKNOWN
