@@ -13,6 +13,7 @@ from bastion.policy.document import ClauseSpec, Policy, load
 from bastion.policy.evaluation import Judge
 from bastion.policy.explanation import explain
 from bastion.policy.marks import Problems
+from bastion.policy.masks import masking
 from tests.kit import nouns
 from tests.policy.test_policy import Words
 
@@ -158,6 +159,19 @@ def test_a_function_that_nobody_vouches_for_may_show_anything(tmp_path: Path) ->
     assert names(verdict(PII, tmp_path, call)) == ["pii"]
     trusting = PII.replace("cover:", "trusts: [public.mail_of], cover:")
     assert names(verdict(trusting, tmp_path, call)) == []
+
+
+@pytest.mark.parametrize("verb", ["create", "alter"])
+def test_a_function_that_is_trusted_is_not_to_be_another(tmp_path: Path, verb: str) -> None:
+    rules = policy(PII.replace("cover:", "trusts: [public.mail_of], cover:"), tmp_path).masks
+    denied = masking(rules, Action("postgres", verb, "text", (_function("public.mail_of", verb),))).denied
+    assert denied is not None
+    assert denied.rule == "pii"
+    assert masking(rules, Action("postgres", verb, "text", (_function("public.other", verb),))).denied is None
+
+
+def _function(name: str, verb: str) -> Resource:
+    return Resource("function", name, verb, Access.ADMIN)
 
 
 def test_what_is_told_through_the_session_is_in_reach_of_every_mask(tmp_path: Path) -> None:

@@ -95,6 +95,9 @@ def watcher(request: pytest.FixtureRequest) -> Iterator[CatalogAnalyst]:
         ("CREATE OR REPLACE VIEW contacts AS SELECT 1 AS id, ''::text AS contact", {"email": "written"}),
         ("CREATE OR REPLACE VIEW loose AS SELECT 1 AS id, ''::text AS ssn", {}),
         ("CREATE VIEW fresh AS SELECT email FROM people", {}),
+        ("ALTER FUNCTION spy() RENAME TO other", {ANY: "untraced"}),
+        ("ALTER FUNCTION spy() SET SCHEMA pg_temp", {ANY: "untraced"}),
+        ("ALTER SCHEMA other RENAME TO another", {ANY: "untraced"}),
         # what runs, and could read anything
         ("CREATE TABLE t (v text DEFAULT spy())", {ANY: "untraced"}),
         ("CREATE TABLE t (v text CHECK (v = spy()))", {ANY: "untraced"}),

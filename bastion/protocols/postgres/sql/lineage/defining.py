@@ -36,7 +36,11 @@ _JOINED = "it would be shown in another table as well"
 _CONVERTED = "every value is converted"
 _STALE = "what a materialized view has kept of it would no longer be known for it"
 _RULED = "a rule turns what others do into something else, which may put it elsewhere"
+_TRUSTED = "a function would get a name by which another may be trusted"
 _RUNS = "it runs a function of which nobody knows what it does"
+_TRUSTABLE: Final = frozenset(
+    {"OBJECT_AGGREGATE", "OBJECT_FUNCTION", "OBJECT_PROCEDURE", "OBJECT_ROUTINE", "OBJECT_SCHEMA"}
+)
 _PARTS: Final = frozenset({"OBJECT_TABCONSTRAINT", "OBJECT_TRIGGER", "OBJECT_RULE", "OBJECT_POLICY"})
 """What a relation has that can be renamed, other than columns."""
 
@@ -199,7 +203,10 @@ class Defining:
         self._walk.findings.add(value.watched, Use.WRITTEN, because)
 
     def _rename(self, body: Node) -> None:
-        """Note what would no longer go by the name under which it is watched."""
+        """Note what would no longer go by the name under which it is watched, and what by one that is trusted."""
+        kind = body.get("renameType") or body.get("objectType")
+        if kind in _TRUSTABLE:
+            self.anything[Use.UNTRACED] = _TRUSTED
         if body.get("renameType") == "OBJECT_SCHEMA":
             for relation in self._catalog.relations_by_oid.values():
                 if relation.schema == body.get("subname"):
