@@ -121,8 +121,11 @@ functions that are not known only to show it. Whether a bare column is NULL, and
 visible. A masked value is never written to where it would not be masked.
 
 While a statement is in reach of a mask, and to the end of its transaction, the target's errors and notices come
-without the words that could quote a value, and notifications without their payload. What the owner of a table makes
-it do, such as a trigger that copies a value elsewhere, is not followed: mask what it is copied to as well.
+without the words that could quote a value, and notifications without their payload. That a statement failed stays
+visible: writing a value into a column that is masked and unique tells whether it is there already.
+
+What the owner of a table makes it do is not followed: a trigger or a default that copies a value elsewhere, a row of
+the table stored in a column of its row type. Mask what it is copied to as well.
 
 Detectors read text, JSON and arrays of text, not numbers, and find what stands there as such: a value that is split,
 encoded or spelled otherwise is not found. Columns that are known to hold such values belong in `columns`.
