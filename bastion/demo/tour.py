@@ -76,9 +76,9 @@ class Tour:
     def _read(self) -> None:
         self._step(
             "She reads",
-            "The policy lets engineers read, and masks personal data. She has no password for the database: the gateway "
-            f"holds it, and records what she does. `bastion connect {TARGET}` without -c opens a full session; so does psql, see "
-            f"`bastion tunnel {TARGET}`.",
+            "The policy lets engineers read, and masks personal data. She has no password for the database: the "
+            f"gateway holds it, and records what she does. `bastion connect {TARGET}` without -c opens a full session; "
+            f"so does psql, see `bastion tunnel {TARGET}`.",
         )
         done = self._do(ENGINEER, "connect", TARGET, "-c", READ)
         rows = self._stage.database.query(READ)

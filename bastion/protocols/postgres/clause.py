@@ -44,8 +44,8 @@ class SqlClause(Clause):
     """What is done, in lower case: `select`, `insert`, `update`, `delete`, `merge`, `truncate`, `copy` (into a table),
     `lock`, `call`, `set`, `show`, `begin`, `create`, `alter`, `drop`, `grant`, `revoke` and so on."""
     relations: Annotated[tuple[str, ...], BeforeValidator(_several)] = ()
-    """Tables and views as `schema.name`; `*` stands for any characters. Only effects on relations match. `pg_temp` is the
-    schema of what the session itself has made temporarily, and of nobody else's: a rule with the `verbs` `create`,
+    """Tables and views as `schema.name`; `*` stands for any characters. Only effects on relations match. `pg_temp` is
+    the schema of what the session itself has made temporarily, and of nobody else's: a rule with the `verbs` `create`,
     `insert`, `select`, `update`, `delete` and `drop` for `pg_temp.*` lets people work in temporary tables."""
     columns: Annotated[tuple[str, ...], BeforeValidator(_several)] = ()
     """Columns as `schema.table.column`, with `*`. Matches an effect on a relation that touches such a column; a rule

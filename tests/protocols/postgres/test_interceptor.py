@@ -6,7 +6,7 @@ import pytest
 
 from bastion.errors import LimitExceeded, ProtocolError, UnreadableStream
 from bastion.model.action import Access
-from bastion.model.verdict import Allow, Demand
+from bastion.model.verdict import Demand
 from bastion.protocols.contract import Hangup, Judge, Send, Side, Waiting
 from bastion.protocols.postgres import messages as m
 from bastion.protocols.postgres.interceptor import SessionFacts
