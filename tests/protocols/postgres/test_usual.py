@@ -14,13 +14,16 @@ from tests.protocols.postgres.test_pipelines import MESSAGE, NAMES, RULES, Conve
 from tests.protocols.postgres.wire import (
     ALLOW,
     BOUND,
+    COPY_IN,
     DENY,
     PARSED,
+    SUSPENDED,
     SYNC,
     Carrier,
     bind,
     complete,
     describe,
+    error,
     execute,
     parse,
     query,
@@ -163,3 +166,52 @@ def test_each_run_is_judged_with_its_own_arguments() -> None:
         carrier.target(BOUND, complete("SELECT 0"), ready())
     assert [action.arguments for action in seen] == [("1",), ("2",)]
     assert carrier.sent[Side.TARGET].count(execute("")) == 2
+
+
+def test_the_unnamed_portal_of_a_run_is_what_is_executed_once_more() -> None:
+    carrier = prepared()
+    carrier.client(parse("select 2", "t"), SYNC)
+    carrier.target(PARSED, ready())
+    carrier.client(query("begin"))
+    carrier.target(complete("BEGIN"), ready("T"))
+    for name in ("t", "s"):
+        assert taken_as_a_whole(bind(name), execute(""), SYNC, carrier=carrier)
+        carrier.target(BOUND, complete(), ready("T"))
+    carrier.client(execute(""), SYNC)
+    assert carrier.judged[-1].text == "select 1"
+
+
+def test_what_a_run_binds_is_not_certain_to_the_next_one() -> None:
+    carrier = prepared()
+    carrier.client(parse("select 2", "t"), query("begin"))
+    carrier.target(PARSED, complete("BEGIN"), ready("T"))
+    carrier.client(bind("t"), execute("", rows=1), SYNC)
+    carrier.target(BOUND, row(b"1"), SUSPENDED, ready("T"))
+    assert taken_as_a_whole(bind("s"), execute(""), SYNC, carrier=carrier)
+    # If the target refuses to bind it, the portal may still be the one of before.
+    assert carrier.client(execute(""), SYNC) == b""
+    assert carrier.target(BOUND, row(b"1"), complete(), ready("T"))
+    assert carrier.judged[-1].text == "select 1"
+
+
+def test_a_run_whose_bind_is_refused_has_not_run() -> None:
+    carrier = prepared()
+    assert taken_as_a_whole(bind("s"), execute(""), SYNC, carrier=carrier)
+    carrier.target(error(), ready())
+    assert carrier.finished == [{"ticket": 1, "tag": "", "rows": 0, "skipped": True}]
+
+
+def test_nothing_is_taken_as_a_whole_while_a_sync_may_still_be_answered() -> None:
+    carrier = prepared()
+    carrier.client(query("copy"))
+    carrier.target(COPY_IN)
+    carrier.client(SYNC)  # which the target answers if the COPY has failed by the time it arrives
+    carrier.target(error(), ready())
+    assert not taken_as_a_whole(bind("s"), execute(""), SYNC, carrier=carrier)
+
+
+def test_an_error_is_no_answer_to_a_whole_run() -> None:
+    carrier = prepared()
+    assert taken_as_a_whole(bind("s"), execute(""), SYNC, carrier=carrier)
+    carrier.target(BOUND, error("22012"), ready())
+    assert carrier.finished == [{"ticket": 1, "tag": "", "rows": 0, "sqlstate": "22012"}]
