@@ -2,6 +2,8 @@
 # Install bastion, remove it, or run its tests.
 #
 #   ./install.sh              install, or bring an installation up to date
+#   ./install.sh --compile    the same, with the loops over rows compiled: masks on large results are about twice as
+#                             fast; needs a C compiler and the headers of Python
 #   ./install.sh uninstall    remove what was installed; recordings, configuration and logins stay
 #   ./install.sh test         run all checks and tests in an environment of their own; further words are pytest's
 #
@@ -44,6 +46,14 @@ apt() {
         fail "apt-get could not install: $*"
     fi
     rm -f "$log"
+}
+
+# Install the Debian packages in the list $2 that $1 needs, if there are any and we may.
+need() {
+    [ -n "$2" ] || return 0
+    can_apt || fail "$1 needs these packages: $2" "as root: apt-get install $2"
+    # shellcheck disable=SC2086 (a list of words)
+    apt $2
 }
 
 is_recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
@@ -105,7 +115,34 @@ no_pip() {
 
 pip_install() {
     PIP_DISABLE_PIP_VERSION_CHECK=1 "$environment/bin/python" -m pip install --quiet --upgrade \
-        --root-user-action=ignore "$@" || fail 'pip could not install bastion' 'its message is above'
+        --root-user-action=ignore "$@" && return
+    # An installation that was there is as it was; of a new one nothing is left.
+    if [ "$environment" = "$home/venv" ] && [ ! -f "$manifest" ]; then
+        rm -rf "$environment"
+        rmdir "$home" 2>/dev/null || true
+    fi
+    fail 'pip could not install bastion' 'its message is above'
+}
+
+# Print the Debian packages that compiling with $python lacks: known by compiling what needs them.
+lacking_to_compile() {
+    "$python" -c 'import os, shlex, subprocess, sys, sysconfig
+compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+include = sysconfig.get_paths()["include"]
+
+def compiles(header):
+    command = [*compiler, "-I", include, "-fsyntax-only", "-x", "c", "-"]
+    try:
+        return not subprocess.run(command, input=f"#include <{header}>\n", text=True, capture_output=True).returncode
+    except OSError:
+        return False
+
+lacking = []
+if not compiles("stdlib.h"):
+    lacking += ["gcc", "libc6-dev"]
+if not os.path.exists(os.path.join(include, "Python.h")):
+    lacking += [f"python{sys.version_info[0]}.{sys.version_info[1]}-dev"]
+print(*lacking)'
 }
 
 # Python decides what counts as a PostgreSQL of this machine: the demo looks with the same code.
@@ -149,6 +186,13 @@ remove_listed() {
 
 install() {
     find_python
+    if [ "${1:-}" = --compile ]; then
+        missing=$(lacking_to_compile)
+        need 'compiling' "$missing"
+        export HATCH_BUILD_HOOK_ENABLE_CUSTOM=true
+    else
+        unset HATCH_BUILD_HOOK_ENABLE_CUSTOM
+    fi
     environment=$home/venv
     mkdir -p "$home"
     make_environment "$environment"
@@ -186,16 +230,12 @@ run_tests() {
     find_python
     environment=$source/.venv
     make_environment "$environment"
-    missing=
+    missing=$(lacking_to_compile)
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
     command -v psql >/dev/null || missing="$missing postgresql-client"
     command -v asciinema >/dev/null || missing="$missing asciinema"
     command -v mandoc >/dev/null || missing="$missing mandoc"
-    if [ -n "$missing" ]; then
-        can_apt || fail "the tests need these packages:$missing" "as root: apt-get install$missing"
-        # shellcheck disable=SC2086 (a list of words)
-        apt $missing
-    fi
+    need 'testing' "${missing# }"
     say 'installing bastion with what its tests need; this takes a minute or two'
     pip_install --editable "$source[demo,doctor,test]"
     cd "$source"
@@ -203,11 +243,11 @@ run_tests() {
 }
 
 case ${1:-} in
-'') install ;;
+'' | --compile) install "$@" ;;
 uninstall) uninstall ;;
 test)
     shift
     run_tests "$@"
     ;;
-*) fail "there is no ./install.sh $1" 'use it without words, or with one of: uninstall, test' ;;
+*) fail "there is no ./install.sh $1" 'use it without words, or with one of: --compile, uninstall, test' ;;
 esac

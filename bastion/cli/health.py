@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bastion.cli.output import OUT
@@ -39,6 +41,7 @@ def tell_health(*, as_json: bool) -> int:
 
 def findings() -> Iterator[Finding]:
     """Yield what there is to say of each part."""
+    yield _program("program")
     yield _looked_at("configuration", _configuration)
     yield _looked_at("gateway", _gateway)
     yield _looked_at("recordings", _recordings)
@@ -50,6 +53,15 @@ def _looked_at(what: str, look: Callable[[str], Finding]) -> Finding:
         return look(what)
     except BastionError as error:
         return Finding(what, error.message, wrong=True, hint=error.hint)
+
+
+def _program(what: str) -> Finding:
+    import bastion
+
+    # Python prefers a module's compiled form, if that is made for it, to the source beside it.
+    is_compiled = any(Path(bastion.__file__).parent.rglob(f"*{EXTENSION_SUFFIXES[0]}"))
+    form = "compiled" if is_compiled else "not compiled"
+    return Finding(what, f"version {bastion.__version__}; the loops over rows are {form}")
 
 
 def _configuration(what: str) -> Finding:

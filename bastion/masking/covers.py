@@ -6,6 +6,7 @@ session. What is returned depends on the value, the cover and the key alone.
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Final, assert_never
 
 from bastion.model.mask import Cover, CoverKind
@@ -19,8 +20,7 @@ FULL: Final = "********"
 _LONGEST_KEY: Final = 64
 _DIGEST_BYTES: Final = 8
 _SEPARATORS: Final = " -"
-_JOINED: Final = str.maketrans("", "", _SEPARATORS)
-_STRUCK: Final = str.maketrans(dict.fromkeys("0123456789", "*"))
+_STRUCK: Final = bytes.maketrans(b"0123456789", b"**********")
 _LONGEST_TOP_LEVEL: Final = 24
 
 
@@ -34,8 +34,7 @@ def text_cover(cover: Cover, key: bytes) -> TextCover:
         case CoverKind.FULL:
             return lambda _: FULL
         case CoverKind.PARTIAL:
-            keep = max(cover.keep, 0)
-            return lambda value: _partly(value, keep)
+            return partial(_partly, max(cover.keep, 0))
         case CoverKind.HASH:
             if not key:
                 raise ValueError("a keyed digest needs a key")
@@ -56,29 +55,32 @@ def _digest(value: str, key: bytes) -> str:
     return "h:" + hashlib.blake2b(data, digest_size=_DIGEST_BYTES, key=key).hexdigest()
 
 
-def _partly(value: str, keep: int) -> str:
+def _partly(keep: int, value: str) -> str:
     """Strike out all but the last `keep` characters, or all of a value of which that would be more than half."""
-    if (address := _address(value)) is not None:
+    if "@" in value and (address := _address(value)) is not None:
         return address
-    digits = _digits_in_groups(value)
-    size = digits or len(value)
+    length = len(value)
+    digits = _digits_in_groups(value) if value[-1:].isdigit() else 0
+    size = digits or length
     if not size or 2 * keep > size:
         return FULL
-    if not digits:
-        return "*" * (size - keep) + value[size - keep :]
-    end = len(value)
-    while keep:
-        end -= 1
-        keep -= value[end] not in _SEPARATORS
+    end = length - keep
+    if digits in (0, length):
+        return "*" * end + value[end:]
+    if not value[end:].isdigit():
+        end = length
+        while keep:
+            end -= 1
+            keep -= value[end] not in _SEPARATORS
     # The separators say only how such numbers are written.
-    return value[:end].translate(_STRUCK) + value[end:]
+    return value[:end].encode("ascii").translate(_STRUCK).decode("ascii") + value[end:]
 
 
 def _address(value: str) -> str | None:
     """Return a mail address with only its first letter and top-level domain left, or None if it is none."""
     local, at, domain = value.partition("@")
     host, dot, top = domain.rpartition(".")
-    if not (local and at and host and dot) or "@" in domain or any(map(str.isspace, value)):
+    if not (local and at and host and dot) or "@" in domain or value.split(None, 1) != [value]:
         return None
     if not (top.isascii() and top.isalpha() and 2 <= len(top) <= _LONGEST_TOP_LEVEL):
         return None
@@ -90,7 +92,7 @@ def _address(value: str) -> str | None:
 
 def _digits_in_groups(value: str) -> int:
     """Return how many digits there are, for a value that is digits in groups, as on a card; else 0."""
-    if not (value.isascii() and value[:1].isdigit() and value[-1:].isdigit()):
+    if not (value[:1].isdigit() and value[-1:].isdigit() and value.isascii()):
         return 0
-    digits = value.translate(_JOINED)
+    digits = value.replace(" ", "").replace("-", "")
     return len(digits) if digits.isdigit() else 0

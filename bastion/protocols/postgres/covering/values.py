@@ -138,14 +138,18 @@ def _varying(cover: Cover, key: bytes, oid: int, binary: bool, types: Types, mod
 
 def _text(cover: Cover, key: bytes, oid: int, modifier: int, full: Constant) -> Covering:
     covered = text_cover(cover, key)
+    is_padded = oid == t.BPCHAR
+    is_bounded = oid in (t.VARCHAR, t.BPCHAR, t.NAME)
 
     def of(value: bytes) -> bytes | None:
         try:
             text = value.decode()
         except UnicodeDecodeError:
             return full.value
-        found = covered(text.rstrip(" ") if oid == t.BPCHAR else text)
-        return None if found is None else _fitting(found, oid, modifier)
+        found = covered(text.rstrip(" ") if is_padded else text)
+        if found is None:
+            return None
+        return _fitting(found, oid, modifier) if is_bounded else found.encode("utf-8", "replace")
 
     return of
 
