@@ -211,6 +211,17 @@ def test_a_view_that_a_function_redefines_is_seen(alice: Connection) -> None:
     refused(alice, "select name from mine")
 
 
+def test_what_was_prepared_by_sql_is_read_anew(alice: Connection) -> None:
+    alice.execute("prepare named as select name from customers where id = 1")
+    alice.execute("prepare adding as insert into customers values (5, 'mine')")
+    alice.execute("create temp table customers (id int, name text)")
+    assert rows(alice, "execute named") == []
+    alice.execute("execute adding")
+    alice.execute("drop table customers")
+    refused(alice, "execute adding")
+    assert rows(alice, "execute named") == [("Ada",)]
+
+
 def test_a_transaction_that_is_undone_takes_its_tables_along(alice: Connection) -> None:
     alice.execute("begin")
     alice.execute("create temp table customers (id int, name text)")

@@ -23,6 +23,8 @@ class Statement:
     def __init__(self, text: bytes | None, reading: Reading, generation: int, types: tuple[int, ...] = ()) -> None:
         self.text = text
         """As Parse sent it; None if SQL's PREPARE made it, whose text we do not have apart."""
+        self.source = b""
+        """The text that holds such a PREPARE and nothing else; empty if there was more in it."""
         self.reading = reading
         self.generation = generation
         """Of the reading: statements are read again when paths or catalog have changed, as the target plans again."""

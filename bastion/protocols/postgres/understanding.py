@@ -258,8 +258,12 @@ class Understanding:
         reading: Reading | None = UNKNOWN
         if statement.text is not None:
             reading = self.read(statement.text, statement.types)
+        elif statement.source:
+            reading = self.read(statement.source)
         if reading is None:
             return False
+        if statement.source and not reading.sqlstate:
+            reading = next((e.reading for e in reading.effects if isinstance(e, Prepares)), UNKNOWN)
         statement.read_as(UNKNOWN if reading.sqlstate else reading, self.generation)
         return True
 
@@ -338,7 +342,10 @@ class Understanding:
         for effect in reading.effects:
             match effect:
                 case Prepares(name=name, reading=inner):
-                    changes.append(statements.change(key(name), Statement(None, inner, self.generation), run))
+                    prepared = Statement(None, inner, self.generation)
+                    if reading.statements == 1 and len(reading.effects) == 1:
+                        prepared.source = reading.action.text.encode()
+                    changes.append(statements.change(key(name), prepared, run))
                 case Deallocates(name=name):
                     changes.append(statements.change(None if name is None else key(name), None, run))
                 case Declares(name=name, reading=inner, holdable=holdable):

@@ -292,3 +292,20 @@ def test_a_change_behind_another_statement_of_its_run_is_not_known_to_be_seen_in
     carrier = Carrier()
     carrier.client(parse("select 1"), bind(), execute(), changed, SYNC)
     assert carrier.judged[-1].access is Access.UNKNOWN
+
+
+def test_what_sql_has_prepared_is_read_again_too() -> None:
+    old, new = Told(), Dated(2)
+    carrier = Carrier(analyst=old)
+    carrier.client(query("prepare p delete 1"))
+    carrier.target(complete("PREPARE"), ready())
+    carrier.client(query("prepare q select 1; prepare r select 2"))
+    carrier.target(complete("PREPARE"), complete("PREPARE"), ready())
+    old.outdated = True
+    carrier.client(query("execute p"))
+    carrier.answer("catalog", new)
+    assert {r.name for r in carrier.judged[-1].resources} >= {"delete 1", "2"}
+    carrier.target(complete("DELETE 1"), ready())
+    # What stood beside others may have meant something else by them.
+    carrier.client(query("execute q"))
+    assert [action.access for action in carrier.judged[-2:]] == [Access.WRITE, Access.UNKNOWN]
