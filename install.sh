@@ -2,8 +2,8 @@
 # Install bastion, remove it, or run its tests.
 #
 #   ./install.sh              install, or bring an installation up to date
-#   ./install.sh --compile    the same, with the loops over rows compiled: masks on large results are about twice as
-#                             fast; needs a C compiler and the headers of Python
+#   ./install.sh --compile    the same, with the loops over rows compiled: masks on large results take about half the
+#                             CPU; needs a C compiler and the headers of Python
 #   ./install.sh uninstall    remove what was installed; recordings, configuration and logins stay
 #   ./install.sh test         run all checks and tests in an environment of their own; further words are pytest's
 #
