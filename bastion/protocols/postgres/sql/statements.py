@@ -143,7 +143,8 @@ class Statements:
         else:
             self._query.statement(body["query"], Scope())
         self._query.creates(relation, "table")
-        self.session.append(ChangesCatalog(adds=True))
+        # What a materialized view keeps has to be known to all before one of them replaces a view beneath it.
+        self.session.append(ChangesCatalog(adds=body.get("objtype") != "OBJECT_MATVIEW"))
 
     def _refresh(self, body: Node) -> None:
         for relation in self._relations(body["relation"], "refresh"):

@@ -94,7 +94,7 @@ def watcher(request: pytest.FixtureRequest) -> Iterator[CatalogAnalyst]:
         ("ALTER TABLE parent SET SCHEMA pg_temp", {"secret": "written"}),
         ("CREATE OR REPLACE VIEW contacts AS SELECT 1 AS id, ''::text AS contact", {"email": "written"}),
         ("CREATE OR REPLACE VIEW loose AS SELECT 1 AS id, ''::text AS ssn", {}),
-        ("CREATE VIEW fresh AS SELECT email FROM people", {}),
+        ("CREATE VIEW fresh AS SELECT email FROM people", {"email": "written"}),
         ("ALTER FUNCTION spy() RENAME TO other", {ANY: "untraced"}),
         ("ALTER FUNCTION spy() SET SCHEMA pg_temp", {ANY: "untraced"}),
         ("ALTER SCHEMA other RENAME TO another", {ANY: "untraced"}),

@@ -36,11 +36,14 @@ _JOINED = "it would be shown in another table as well"
 _CONVERTED = "every value is converted"
 _STALE = "what a materialized view has kept of it would no longer be known for it"
 _RULED = "a rule turns what others do into something else, which may put it elsewhere"
+_SHOWN = "a view that shows it could take the place of one that does not, under a statement that waits"
 _TRUSTED = "a function would get a name by which another may be trusted"
 _RUNS = "it runs a function of which nobody knows what it does"
 _TRUSTABLE: Final = frozenset(
     {"OBJECT_AGGREGATE", "OBJECT_FUNCTION", "OBJECT_PROCEDURE", "OBJECT_ROUTINE", "OBJECT_SCHEMA"}
 )
+_VIEWS: Final = frozenset("vm")
+"""Kinds of relation, as `pg_class.relkind`, that show what others hold."""
 _PARTS: Final = frozenset({"OBJECT_TABCONSTRAINT", "OBJECT_TRIGGER", "OBJECT_RULE", "OBJECT_POLICY"})
 """What a relation has that can be renamed, other than columns."""
 
@@ -220,6 +223,8 @@ class Defining:
             elif body.get("renameType") in _PARTS:
                 continue
             self._renamed(relation.full_name, watched)
+            if relation.kind in _VIEWS:
+                self._written(self._walk.relation(relation).whole, _SHOWN)
 
     def _renamed(self, place: str, watched: Iterable[str]) -> None:
         self._walk.findings.add([(place, column) for column in watched], Use.WRITTEN, _RENAMED)
@@ -258,7 +263,11 @@ class Defining:
                     self._computed(node["StatsElem"]["expr"], item, _INDEXED)
 
     def _view(self, body: Node) -> None:
-        """Follow a view that takes the place of one from which a materialized view has been filled."""
+        """Follow a view: one that shows what is watched could take another's place while a statement waits for it.
+
+        One that takes the place of a view from which a materialized view has been filled hides where that is from.
+        """
+        self._written(self._walk.query(body["query"], Level()).whole, _SHOWN)
         named = body["view"]
         for relation in self._walk.names.relations(named.get("schemaname", ""), named["relname"]):
             if not body.get("replace") or relation.kind != "v":

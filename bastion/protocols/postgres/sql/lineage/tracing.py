@@ -173,12 +173,10 @@ class Lineage:
     def _create(self, walk: Walk, body: Node) -> None:
         if "ExecuteStmt" in body["query"]:
             return
+        # A materialized view would be followed to what it reads, but it could be renamed under a statement that waits.
         rows = walk.query(body["query"], Level())
-        origins = rows.whole.origins
-        if body.get("objtype") == "OBJECT_MATVIEW":  # is followed to what it reads, though not to what it calls
-            origins = frozenset(origin for origin in origins if origin[0] == FUNCTION)
         name = body["into"].get("rel", {}).get("relname", "")
-        walk.findings.add(origins, Use.WRITTEN, f"it is put into the new table {name}")
+        walk.findings.add(rows.whole.origins, Use.WRITTEN, f"it is put into the new table {name}")
 
     def _defined(
         self, kind: str, body: Node, paths: frozenset[SearchPath], resources: list[Resource]
