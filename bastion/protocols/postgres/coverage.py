@@ -87,6 +87,10 @@ class Coverage:
             for outputs in reading.outputs:
                 if not is_readable(outputs.copied):
                     raise Unreadable("copied data that is masked is only read in UTF-8: leave ENCODING out")
+        if self._searching and reading.unusual_copy:
+            raise Unreadable(
+                "what is copied is only searched in its usual forms: leave DELIMITER, QUOTE and ESCAPE out"
+            )
 
     def described(self, data: bytes, start: int, end: int) -> None:
         """Take a RowDescription message: the next result has these columns."""

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -299,3 +300,10 @@ def test_texts_of_several_columns_and_runs_are_each_put_back_in_their_place() ->
                 row(b"a ********", b"c", b"3"),
             ]
         )
+
+
+def test_data_copied_with_marks_of_its_own_is_not_searched_but_refused() -> None:
+    unusual = replace(reading(), unusual_copy=True)
+    Coverage(unusual, (PII,), Known(), b"key")
+    with pytest.raises(Unreadable, match="DELIMITER"):
+        Coverage(unusual, (PII, CARDS), Known(), b"key")

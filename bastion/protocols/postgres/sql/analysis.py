@@ -13,6 +13,7 @@ from bastion.protocols.postgres.sql.catalog import Catalog, Type
 from bastion.protocols.postgres.sql.composing import PROTOCOL, Composer, composed, distinct, worst_verb
 from bastion.protocols.postgres.sql.definitions import CatalogDefinitions
 from bastion.protocols.postgres.sql.guard import Fault
+from bastion.protocols.postgres.sql.lineage.copying import is_unusual
 from bastion.protocols.postgres.sql.lineage.tracing import Lineage
 from bastion.protocols.postgres.sql.lineage.watching import Watch, Watched
 from bastion.protocols.postgres.sql.parser import Node, NotParsed, Parser
@@ -217,10 +218,11 @@ class CatalogAnalyst:
         spans: list[tuple[int, int]] = []
         created: set[str] = set()
         budget = Budget()
-        changed = False
+        changed = unusual = False
         for number, raw in enumerate(raws):
             node = raw["stmt"]
             ((kind, body),) = node.items()
+            unusual = unusual or is_unusual(kind, body)
             if secrets.carries_secret(kind, body):
                 start = raw.get("stmt_location", 0)
                 spans.append((start, start + raw["stmt_len"] if "stmt_len" in raw else len(text)))
@@ -241,7 +243,13 @@ class CatalogAnalyst:
         if not raws:
             resources.append(Resource("statement", "", "nothing", Access.NONE))
         action = _action(text, distinct(resources), spans)
-        return Reading(action, tuple(effects), statements=len(raws), outputs=showing.worth_covering(outputs))
+        return Reading(
+            action,
+            tuple(effects),
+            statements=len(raws),
+            outputs=showing.worth_covering(outputs),
+            unusual_copy=unusual,
+        )
 
     def _statement(
         self,
@@ -326,7 +334,7 @@ class CatalogAnalyst:
             return known[0]
         whole = composed(reading.action, composer)
         outputs = showing.composed(reading.outputs, composer.meant)
-        done = Reading(whole, tuple(composer.effects), statements=reading.statements, outputs=outputs)
+        done = replace(reading, action=whole, effects=tuple(composer.effects), outputs=outputs)
         # The readings are kept with it, so that their identities cannot be given to others.
         self._composed.put(key, (done, (reading, *composer.used)), 2048 + 8 * len(whole.text))
         return done

@@ -182,6 +182,9 @@ class Reading:
     outputs: tuple[Outputs, ...] = ()
     """What each statement that returns something returns, in order; empty where nothing watched is in any of it."""
 
+    unusual_copy: bool = False
+    """Whether it copies rows to the client with marks of its own between and around values, or in another encoding."""
+
     @property
     def readable(self) -> bool:
         """Tell whether the text was understood as SQL."""

@@ -100,6 +100,7 @@ def _form(exact: Reading, general: Reading) -> Action | None:
         and one.resources == all_of_them.resources
         and one.facts == all_of_them.facts
         and exact.outputs == general.outputs
+        and not exact.unusual_copy
         and not one.secret
         and not all_of_them.secret
     )

@@ -391,3 +391,21 @@ def test_texts_of_one_shape_are_used_alike(analyst: CatalogAnalyst) -> None:
         after, alone = read(one, second), read(other, second)
         assert after.outputs == alone.outputs
         assert after.action.resources == alone.action.resources
+
+
+@pytest.mark.parametrize(
+    ("options", "unusual"),
+    [
+        ("", False),
+        ("(format csv, header, null 'none', force_quote *)", False),
+        ("(format binary)", False),
+        ("(format csv, quote '@')", True),
+        ("(delimiter ';')", True),
+        ("(format csv, escape '.')", True),
+        ("(encoding 'latin1')", True),
+    ],
+)
+def test_copies_with_marks_of_their_own_are_told(analyst: CatalogAnalyst, options: str, unusual: bool) -> None:
+    assert read(analyst, f"COPY users TO STDOUT {options}").unusual_copy is unusual
+    assert read(analyst, f"SELECT 1; COPY users TO STDOUT {options}; SELECT 2").unusual_copy is unusual
+    assert not read(analyst, f"COPY users FROM STDIN {options}").unusual_copy

@@ -35,6 +35,18 @@ def copy_form(options: list[Node]) -> CopyForm:
     return CopyForm(**{**known, "format": form})
 
 
+def is_unusual(kind: str, body: Node) -> bool:
+    """Tell whether a statement copies rows to the client so that a value may not stand in them as it is."""
+    if kind != "CopyStmt" or body.get("is_from") or body.get("filename"):
+        return False
+    try:
+        form = copy_form(body.get("options", []))
+    except Untraceable:
+        return True
+    usual = CopyForm(form.format, null=form.null, header=form.header, force_quote=form.force_quote)
+    return form != usual
+
+
 def _text(argument: Node | None) -> str:
     if argument is None or "String" not in argument:
         raise Untraceable("an option of COPY that is no text")
