@@ -42,7 +42,8 @@ def judging(dsn: str, rig: Rig) -> dict[str, float]:
 
     analyst = CatalogAnalyst(asyncio.run(read()))
     settings = config.load(rig.config, rig.environment)
-    policy = document.load(settings.policy_path, config.clauses(), settings.targets)
+    kinds = config.kinds_of_mask()
+    policy = document.load(settings.policy_path, config.clauses(), settings.targets, kinds=kinds)
     session = nouns.session(nouns.identity("alice", *ALICE.groups))
     judge = Judging(session, lambda: policy)
     paths = frozenset({analyst.catalog.path})
