@@ -15,7 +15,7 @@ from bastion.protocols.postgres.sql.definitions import CatalogDefinitions
 from bastion.protocols.postgres.sql.guard import Fault
 from bastion.protocols.postgres.sql.lineage.copying import is_unusual
 from bastion.protocols.postgres.sql.lineage.tracing import Lineage
-from bastion.protocols.postgres.sql.lineage.watching import Watch, Watched
+from bastion.protocols.postgres.sql.lineage.watching import Watched
 from bastion.protocols.postgres.sql.parser import Node, NotParsed, Parser
 from bastion.protocols.postgres.sql.query import Query
 from bastion.protocols.postgres.sql.reading import (
@@ -56,8 +56,6 @@ _VERBS: Final = {"ExplainStmt": "explain", "CopyStmt": "copy"}
 
 _SHORT: Final = 32 * 1024
 """Longer texts have a parser of their own, so that nobody waits behind them."""
-
-_NOTHING: Final[frozenset[Origin]] = frozenset()
 
 _parser = Parser()
 _patient_parser = Parser()
@@ -118,13 +116,6 @@ class CatalogAnalyst:
         """
         self.catalog = catalog
         self.patterns = patterns
-        self._watch = Watch(catalog, watched)
-        self._watched_at: dict[tuple[int, int], frozenset[Origin]] = {
-            (oid, catalog.relations_by_oid[oid].numbers[column.name]): column.value.origins
-            for oid in watched
-            for column in self._watch.columns(catalog.relations_by_oid[oid])
-            if column.value.origins
-        }
         self._private = private
         self._changes = changes or Changes()
         self._as_of = as_of
@@ -159,7 +150,7 @@ class CatalogAnalyst:
 
     def watched_at(self, relation: int, number: int) -> frozenset[Origin]:
         """Return what a column is an origin of, by its table's OID and its number there."""
-        return self._watched_at.get((relation, number), _NOTHING)
+        return self._lineage.watch.at(relation, number) if self._lineage is not None else frozenset()
 
     def type_of(self, origin: Origin) -> int:
         """Return the OID of a column's type, or 0 where that is not known."""

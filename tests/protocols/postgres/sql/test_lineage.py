@@ -409,3 +409,14 @@ def test_copies_with_marks_of_their_own_are_told(analyst: CatalogAnalyst, option
     assert read(analyst, f"COPY users TO STDOUT {options}").unusual_copy is unusual
     assert read(analyst, f"SELECT 1; COPY users TO STDOUT {options}; SELECT 2").unusual_copy is unusual
     assert not read(analyst, f"COPY users FROM STDIN {options}").unusual_copy
+
+
+def test_watched_columns_are_known_by_their_numbers_too(watcher: CatalogAnalyst) -> None:
+    users = watcher.catalog.relations["public", "users"]
+    found = {name: watcher.watched_at(users.oid, number) for name, number in users.numbers.items()}
+    assert {name: origins for name, origins in found.items() if origins} == {
+        "email": {("public.users", "email")},
+        "ssn": {("public.users", "ssn")},
+    }
+    assert watcher.watched_at(0, 0) == watcher.watched_at(users.oid, 0) == frozenset()
+    assert watcher.watched_at(watcher.catalog.relations["public", "orders"].oid, 1) == frozenset()

@@ -52,8 +52,9 @@ class Lineage:
 
     def __init__(self, catalog: Catalog, watched: Watched, definitions: Definitions, parser: Parser) -> None:
         self._catalog = catalog
-        self._watch = Watch(catalog, watched)
-        self._views = Views(catalog, self._watch, definitions, parser)
+        self.watch = Watch(catalog, watched)
+        """The watched columns by themselves."""
+        self._views = Views(catalog, self.watch, definitions, parser)
         self._definitions = definitions
         self._relations: dict[str, set[str]] = {}
         for oid in watched:
@@ -66,9 +67,6 @@ class Lineage:
             if oid in catalog.relations_by_oid:
                 name = catalog.relations_by_oid[oid].full_name
                 self._rules.setdefault(name, set()).update(_RULE_EVENTS.get(event, "") for event, _ in rules)
-
-    def __bool__(self) -> bool:
-        return bool(self._watch)
 
     def trace(
         self, node: Node, paths: frozenset[SearchPath], resources: list[Resource], effect: int | None
@@ -86,7 +84,7 @@ class Lineage:
         if not self._reached(resources):
             return resources, _plain(node, effect)
         doubtful = frozenset(r.name for r in resources if r.kind == "function" and not r.facts.get("missing"))
-        walk = Walk(self._catalog, Names(self._catalog, paths), doubtful, self._watch, self._views)
+        walk = Walk(self._catalog, Names(self._catalog, paths), doubtful, self.watch, self._views)
         failed = ""
         outputs: Outputs | None = None
         try:
@@ -182,8 +180,8 @@ class Lineage:
         self, kind: str, body: Node, paths: frozenset[SearchPath], resources: list[Resource]
     ) -> list[Resource]:
         """Return the resources of a definition, the first of them with all that it does with what is watched."""
-        walk = Walk(self._catalog, Names(self._catalog, paths), defining.Everything(), self._watch, self._views)
-        follower = defining.Defining(walk, self._catalog, self._watch, self._definitions)
+        walk = Walk(self._catalog, Names(self._catalog, paths), defining.Everything(), self.watch, self._views)
+        follower = defining.Defining(walk, self._catalog, self.watch, self._definitions)
         try:
             follower.follow(kind, body)
         except Untraceable as error:

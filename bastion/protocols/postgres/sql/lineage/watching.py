@@ -103,8 +103,13 @@ class Watch:
         self._watched = watched
         self._columns: dict[int, tuple[Column, ...]] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._watched)
+    def at(self, oid: int, number: int) -> frozenset[Origin]:
+        """Return what a column is an origin of, by its relation's OID and its number there; nothing if none is."""
+        watched = self._watched.get(oid)
+        if not watched:
+            return frozenset()
+        relation = self._catalog.relations_by_oid[oid]
+        return frozenset().union(*(self._value(relation, n).origins for n in watched if relation.numbers[n] == number))
 
     def of(self, relation: Relation) -> frozenset[str]:
         """Return the watched columns of a relation."""
