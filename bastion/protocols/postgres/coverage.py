@@ -4,14 +4,11 @@ The lineage of the text says where each column comes from, and the target's own 
 columns. Either is enough for a column to be covered. A result that the lineage does not speak of ends the conversation.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache, partial
+from functools import partial
 from typing import Final, Protocol
 
 from bastion.errors import ProtocolError
-from bastion.masking.covers import TextCover, text_cover
-from bastion.masking.detectors import Detectors
-from bastion.model.mask import Cover, CoverKind, Mask
+from bastion.model.mask import CoverKind, Mask
 from bastion.model.text import visible
 from bastion.protocols.postgres.covering import types as t
 from bastion.protocols.postgres.covering.copied import Copied, copied
@@ -20,9 +17,9 @@ from bastion.protocols.postgres.covering.grammar import CopyFormat, Form
 from bastion.protocols.postgres.covering.rows import Covering, cover_rows
 from bastion.protocols.postgres.covering.values import covering
 from bastion.protocols.postgres.layout import is_readable, layout
+from bastion.protocols.postgres.searching import Passing, Search, Texts, finder
 from bastion.protocols.postgres.sql.reading import FUNCTION, Origin, Outputs, Reading
 
-_FULL: Final = Cover(CoverKind.FULL)
 _STRENGTH: Final = {
     CoverKind.FULL: 0,
     CoverKind.NULL: 1,
@@ -67,7 +64,7 @@ class Coverage:
         self.as_of = knowledge.count if as_of is None else as_of
         """What a change counted since then may have made of the text, nobody has read: all it shows is covered."""
         self._masks = sorted((m for m in masks if m.columns), key=_strength)
-        self._searching = [_Search(m, key) for m in masks if m.searches]
+        self._searching = [Search(m, key) for m in masks if m.searches]
         self._knowledge = knowledge
         self._key = key
         self._traced = bool(reading.outputs)
@@ -117,9 +114,9 @@ class Coverage:
 
     def _searched(self, data: bytes, start: int, end: int) -> bytes:
         """Return a run of rows with what is found in them covered. Cells of text are searched together."""
-        texts = [finder for finder in self._finders if isinstance(finder, _Texts)]
+        texts = [f for f in self._finders if isinstance(f, Texts)]
         if texts:
-            cover_rows(data, start, end, [f if isinstance(f, _Texts) else None for f in self._finders])
+            cover_rows(data, start, end, [f if isinstance(f, Texts) else None for f in self._finders])
         for text in texts:
             text.search()
         both = [first or second for first, second in zip(self._coverings, self._finders, strict=True)]
@@ -159,7 +156,7 @@ class Coverage:
             return self._stream.cover(data, start, end)
         if not self._searching or not self._is_suspicious(memoryview(data)[start:end]):
             return None
-        return _Passing([search.text_only for search in self._searching]).cover(data, start, end)
+        return Passing([search.text_only for search in self._searching]).cover(data, start, end)
 
     def copied_all(self) -> None:
         """Take the end of copied data."""
@@ -215,11 +212,11 @@ class Coverage:
         self._coverings.append(None)
         searches = self._searching if t.holds_text(column.type, types) else []
         self._json = self._json or t.resolved(column.type, types) in (t.JSON, t.JSONB)
-        finder = _finder(searches, column, types, together=together) if searches else None
-        self._finders.append(finder if together or finder is None else partial(self._if_hot, finder))
+        found = finder(searches, column, types, together=together) if searches else None
+        self._finders.append(found if together or found is None else partial(self._if_hot, found))
 
-    def _if_hot(self, finder: Covering, cell: bytes) -> bytes | None:
-        return finder(cell) if self._hot else cell
+    def _if_hot(self, find: Covering, cell: bytes) -> bytes | None:
+        return find(cell) if self._hot else cell
 
     def _is_suspicious(self, run: memoryview) -> bool:
         return any(search.suspects(run, json=self._json) for search in self._searching)
@@ -227,112 +224,6 @@ class Coverage:
     def _emptied(self, cell: bytes) -> bytes | None:
         """Cover a cell of which nothing is known by NULL, which is valid whatever its type, if anything is in it."""
         return None if sum(search.notes(cell) for search in self._searching) else cell
-
-
-class _Search:
-    """The detectors of one mask, and what they have found in one execution."""
-
-    def __init__(self, mask: Mask, key: bytes) -> None:
-        self._detectors = _detectors(mask.detectors, mask.patterns)
-        self._cover: TextCover = text_cover(mask.cover, key)
-        constant = mask.cover.kind in (CoverKind.NULL, CoverKind.FIXED)
-        self._plain = text_cover(_FULL, key) if constant else self._cover
-        self.counts: dict[str, int] = {}
-
-    def suspects(self, run: memoryview, *, json: bool) -> bool:
-        """Tell whether there may be anything in a run of bytes; `json` if some of it is."""
-        return self._detectors.may_hold_json(run) if json else self._detectors.may_hold(run)
-
-    def text(self, cell: bytes) -> bytes | None:
-        """Cover within a text."""
-        return self._noted(cell, *self._detectors.covered(cell, self._cover))
-
-    def texts(self, cells: list[bytes]) -> list[bytes | None]:
-        """Cover within texts."""
-        covered, counts = self._detectors.covered_all(cells, self._cover)
-        self._count(counts)
-        return covered
-
-    def text_only(self, cell: bytes) -> bytes:
-        """Cover within a text that has a syntax of its own, which a policy's words could break."""
-        found = self._noted(cell, *self._detectors.covered(cell, self._plain))
-        return b"" if found is None else found
-
-    def document(self, cell: bytes) -> bytes | None:
-        """Cover within JSON."""
-        return self._noted(cell, *self._detectors.covered_json(cell, self._cover))
-
-    def notes(self, cell: bytes) -> bool:
-        """Tell whether there is anything in a cell."""
-        _, counts = self._detectors.covered(cell, self._plain)
-        self._noted(cell, cell, counts)
-        return bool(counts)
-
-    def _noted(self, cell: bytes, covered: bytes | None, counts: dict[str, int]) -> bytes | None:
-        self._count(counts)
-        return covered if counts else cell
-
-    def _count(self, counts: dict[str, int]) -> None:
-        for kind, count in counts.items():
-            self.counts[kind] = self.counts.get(kind, 0) + count
-
-
-class _Texts:
-    """The texts of one column in a run of rows: collected in a first pass, searched, and put back in a second."""
-
-    def __init__(self, searches: list[_Search]) -> None:
-        self._searches = searches
-        self._cells: list[bytes] = []
-        self._covered: Iterator[bytes | None] | None = None
-
-    def __call__(self, cell: bytes) -> bytes | None:
-        """Collect a text, or return what stands in its place."""
-        if self._covered is not None:
-            return next(self._covered)
-        self._cells.append(cell)
-        return cell
-
-    def search(self) -> None:
-        """Cover within what was collected; it is asked for next, in the same order."""
-        found: list[bytes | None] = [*self._cells]
-        for search in self._searches:
-            places = [place for place, cell in enumerate(found) if cell is not None]
-            for place, cell in zip(places, search.texts([found[place] or b"" for place in places]), strict=True):
-                found[place] = cell
-        self._covered = iter(found)
-
-    def forget(self) -> None:
-        """Be ready for the next run of rows."""
-        self._cells.clear()
-        self._covered = None
-
-
-class _Passing(Copied):
-    """Copied data in lines of which only the text is known: each message is read as one text."""
-
-    def __init__(self, covers: Iterable[Callable[[bytes], bytes]]) -> None:
-        super().__init__(())
-        self._covers = list(covers)
-
-    def feed(self, data: bytes) -> bytes:
-        """Return one message's data, covered."""
-        for cover in self._covers:
-            data = cover(data)
-        return data
-
-    def _row_by_row(self, data: bytes, start: int, end: int) -> bytes | None:
-        return None
-
-    def _ready(self, data: bytes) -> bool:
-        return True
-
-    def _rows(self, data: bytes, pieces: list[bytes]) -> int:
-        return len(data)
-
-
-@lru_cache(64)
-def _detectors(names: tuple[str, ...], patterns: tuple[tuple[str, str], ...]) -> Detectors:
-    return Detectors(names, patterns)
 
 
 def _strength(mask: Mask) -> tuple[int, int, str]:
@@ -356,43 +247,3 @@ def _at(outputs: Outputs | None, index: int) -> tuple[frozenset[Origin], bool]:
     if outputs.rest is None:
         raise ProtocolError("the target describes more columns than the statement was read to have")
     return outputs.rest, False
-
-
-def _finder(searches: list[_Search], column: Column, types: t.Types, *, together: bool) -> Covering:
-    """Return what searches the cells of a column that holds text in one way or another."""
-    oid = t.resolved(column.type, types)
-    if t.is_text(oid, types):
-        if together:
-            return _Texts(searches)
-        finds: list[Covering] = [search.text for search in searches]
-    elif oid in (t.JSON, t.JSONB):
-        finds = [search.document for search in searches]
-        if oid == t.JSONB and column.binary:
-            return partial(_versioned, finds)
-    else:
-        full = covering(_FULL, b"", column.type, column.binary, types, modifier=column.modifier)
-        return partial(_whole, searches, full)
-    return finds[0] if len(finds) == 1 else partial(_each, finds)
-
-
-def _each(finds: list[Covering], cell: bytes) -> bytes | None:
-    for find in finds:
-        found = find(cell)
-        if found is None:
-            return None
-        cell = found
-    return cell
-
-
-def _versioned(finds: list[Covering], cell: bytes) -> bytes | None:
-    """Search a binary jsonb, whose text follows a version."""
-    if cell[:1] != b"\1":
-        return None
-    found = _each(finds, cell[1:])
-    return None if found is None else b"\1" + found
-
-
-def _whole(searches: list[_Search], full: Covering, cell: bytes) -> bytes | None:
-    """Cover the whole of a cell that is made of texts, such as an array, if anything is found in it."""
-    # Each of them, so that all is counted.
-    return full(cell) if sum(search.notes(cell) for search in searches) else cell

@@ -229,11 +229,13 @@ class PostgresInterceptor(Interceptor[Frames]):
         if answers.introductions:
             effects += answers.introductions
             answers.introductions.clear()
-        effects.append(Note("output", shown))
+        if shown:  # not where all of it answers what the gateway itself has asked
+            effects.append(Note("output", shown))
         if answers.notes:
             effects += answers.notes
             answers.notes.clear()
-        effects.append(Send(Side.CLIENT, message if shown is message.data else Frames(shown)))
+        if shown:
+            effects.append(Send(Side.CLIENT, message if shown is message.data else Frames(shown)))
         if self._understanding.changing:
             self._understanding.happened()
         if answers.failed_run and not self._skipping:

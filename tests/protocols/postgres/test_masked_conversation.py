@@ -96,6 +96,16 @@ def test_an_execution_is_described_first_and_the_client_does_not_hear_of_it() ->
     assert shown == PARSED + BOUND + COVERED + complete() + ready()
 
 
+def test_a_description_that_comes_alone_leaves_no_trace() -> None:
+    carrier = masked()
+    carrier.client(parse("mail 1", "s"), bind("s"), execute(), SYNC)
+    carrier.target(PARSED, BOUND)
+    before = len(carrier.log)
+    assert carrier.target(COLUMN) == b""
+    assert carrier.log[before:] == []
+    assert carrier.target(row(SECRET), complete(), ready()) == COVERED + complete() + ready()
+
+
 def test_the_clients_own_description_reaches_it_and_is_asked_for_once_more() -> None:
     carrier = masked()
     sent = carrier.client(parse("mail 1"), bind(), describe("P"), execute(), SYNC)
