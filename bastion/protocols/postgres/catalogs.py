@@ -1,6 +1,7 @@
 """The catalogs of targets, read through psycopg, each kept for every session of its database and role."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -8,17 +9,18 @@ from typing import Any, Final
 
 import psycopg
 
-from bastion.errors import ProtocolError, TargetRefused, TargetUnreachable
+from bastion.errors import ProtocolError, TargetError, TargetRefused, TargetUnreachable
 from bastion.model.target import Target
 from bastion.model.text import visible
 from bastion.protocols.postgres.authentication import Method
 from bastion.protocols.postgres.options import PostgresOptions, TlsMode
+from bastion.protocols.postgres.questions import SeenCatalog
 from bastion.protocols.postgres.sql import building
-from bastion.protocols.postgres.sql.analysis import CatalogAnalyst, Changes
+from bastion.protocols.postgres.sql.analysis import CatalogAnalyst
 from bastion.protocols.postgres.sql.catalog import Catalog
+from bastion.protocols.postgres.sql.changing import Changes
 from bastion.protocols.postgres.sql.lineage.watching import Watched, watch
 from bastion.protocols.postgres.sql.loading import load
-from bastion.protocols.postgres.understanding import SeenCatalog
 
 _FRESH_FOR: Final = 60.0
 """Seconds for which sessions go by a catalog that was read. What others change at the target without this gateway, such
@@ -26,6 +28,9 @@ as a trigger that turns a harmless INSERT into another thing, is known to every 
 _OWN_CACHE_BYTES: Final = 2 * 1024 * 1024
 """What the analyst of one session alone remembers of the texts that it has read."""
 _PATIENCE: Final = 10
+_LOOKS_EVERY: Final = 0.5
+"""Seconds between looks at whether a process of the target's is gone."""
+_IS_THERE: Final = "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) %s::pg_catalog.int4"
 _REQUIRED: Final = {
     Method.SCRAM: "scram-sha-256",
     Method.MD5: "md5",
@@ -123,6 +128,16 @@ class Catalogs:
         analyst = await loop.run_in_executor(None, make)
         loop.call_later(self._fresh_for, analyst.grow_old)
         return analyst
+
+    async def outlive(self, target: Target, process: int) -> None:
+        """Return once the target's process for a session that has ended is gone, and its transaction with it."""
+        while True:
+            with contextlib.suppress(TargetError, psycopg.Error):
+                async with self.connection(target, purpose="end") as connection:
+                    found = await connection.execute(_IS_THERE, (process,))
+                    if await found.fetchone() is None:
+                        return
+            await asyncio.sleep(_LOOKS_EVERY)
 
     @asynccontextmanager
     async def connection(self, target: Target, *, purpose: str = "catalog") -> AsyncIterator[psycopg.AsyncConnection]:

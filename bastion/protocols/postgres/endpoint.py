@@ -10,11 +10,11 @@ import os
 import secrets
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from bastion.errors import (
     AccessError,
@@ -35,11 +35,11 @@ from bastion.protocols.postgres.dialing import Reached
 from bastion.protocols.postgres.dialogue import Dialogue
 from bastion.protocols.postgres.interceptor import PostgresInterceptor, SessionFacts
 from bastion.protocols.postgres.options import PostgresOptions
+from bastion.protocols.postgres.questions import ReadText, SeenCatalog
 from bastion.protocols.postgres.sql.analysis import CatalogAnalyst
 from bastion.protocols.postgres.sql.building import path_of
 from bastion.protocols.postgres.sql.reading import SearchPath
 from bastion.protocols.postgres.startup import CancelAsked, EncryptionAsked, Greeting, PasswordGiven, Startup
-from bastion.protocols.postgres.understanding import ReadText, SeenCatalog
 
 _PORT: Final = 5432
 _SOCKET_PATH_AT_MOST: Final = 103
@@ -131,7 +131,7 @@ class PostgresEndpoint:
         if self._path is not None:
             self._path.unlink(missing_ok=True)
         for task in list(self._tasks):
-            if task.get_name() == "greeting":
+            if task.get_name() in ("greeting", "ending"):
                 task.cancel()
 
     async def classify(self, target: Target, text: str) -> Action:
@@ -160,10 +160,14 @@ class PostgresEndpoint:
             greeting.cancel()
             silent.write(refusal.parting("too many connections wait to show a ticket", "try again later", "53300"))
             silent.close()
-        task = asyncio.get_running_loop().create_task(self._serve(client), name="greeting")
-        self._greetings[task] = client
+        self._greetings[self._keep(self._serve(client), "greeting")] = client
+
+    def _keep(self, doing: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Return a task that lives until it is done."""
+        task = asyncio.get_running_loop().create_task(doing, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _serve(self, client: Dialogue) -> None:
         """Greet one client, let it in, and see its conversation through."""
@@ -265,14 +269,22 @@ class PostgresEndpoint:
         client.write(b"".join([*greeting, startup.backend_key(process, key), _READY]))
         limit = options.limits.message
         attendant = _Attendant(self._catalogs, session.target, options, reached, running, self._monotonic)
+        interceptor = PostgresInterceptor(made.analyst, facts)
         ends = {
             Side.CLIENT: End(client.transport, client_codec(limit), client.hand_over()),
             Side.TARGET: End(reached.dialogue.transport, target_codec(limit), reached.dialogue.hand_over()),
         }
         try:
-            await self._door.converse(session, ends, PostgresInterceptor(made.analyst, facts), attendant.ask)
+            await self._door.converse(session, ends, interceptor, attendant.ask)
         finally:
             del self._running[process]
+            if interceptor.leaves_changes:
+                # The target goes on with a COMMIT whose client is gone. Until it has, nobody reads by what was before.
+                self._keep(self._see_out(session.target, reached.process, interceptor), "ending")
+
+    async def _see_out(self, target: Target, process: int, interceptor: PostgresInterceptor) -> None:
+        await self._catalogs.outlive(target, process)
+        interceptor.ended()
 
     def _new_process(self) -> int:
         while True:

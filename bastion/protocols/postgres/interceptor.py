@@ -200,6 +200,15 @@ class PostgresInterceptor(Interceptor[Frames]):
         """Tell the client why the gateway ends the conversation."""
         return (Send(Side.CLIENT, Frames(refusal.parting(reason, hint, _SQLSTATES.get(code, "XX000")))),)
 
+    @property
+    def leaves_changes(self) -> bool:
+        """Whether changes of the catalog are under way that the target may still carry out when all have hung up."""
+        return self._understanding.changing
+
+    def ended(self) -> None:
+        """Take note that the target has nothing of this conversation under way any more."""
+        self._understanding.ended()
+
     # The target's side.
 
     def _renewing(self, renewal: Renewal, message: Frames) -> Iterator[_Effect]:
@@ -443,7 +452,9 @@ class PostgresInterceptor(Interceptor[Frames]):
         if len(found) > 1:
             return self._wait("answers")
         portal = found[0] if found else Portal(UNKNOWN)
-        if portal.allowed or (portal.approved and portal.suspended):
+        ahead = portal.allowed and not self._understanding.is_contested(portal.reading)
+        portal.allowed = portal.allowed and ahead
+        if ahead or (portal.approved and portal.suspended):
             # Judged when it was bound, or the same execution that people approved, fetched in portions.
             goes_on = portal.suspended
             portal.allowed = portal.suspended = False

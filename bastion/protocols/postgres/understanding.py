@@ -4,7 +4,7 @@ A text that cannot be read yet has to wait: for an answer of the target, for the
 be read on the event loop. Whoever asks is told by None, and finds in `waits_for` what for.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from bastion.protocols.postgres.binding import UNKNOWN, Statement, cursor
 from bastion.protocols.postgres.coverage import Knowledge
 from bastion.protocols.postgres.messages import Frames
 from bastion.protocols.postgres.names import Change, key
+from bastion.protocols.postgres.questions import ReadText, SeenCatalog
 from bastion.protocols.postgres.refusal import Refusal
 from bastion.protocols.postgres.renewing import Renewal, name_for
 from bastion.protocols.postgres.sql.building import SEEN, SIGHT, Sight, decoded, sight
@@ -51,28 +52,7 @@ _RESTLESS: Final = Refusal(
     hint="Try again.",
 )
 _UNCOMMITTED: Final = Resource("catalog", "uncommitted changes", "read", Access.UNKNOWN)
-
-
-@dataclass(frozen=True, slots=True)
-class ReadText:
-    """The question to `Ask("read", …)`: what does this text mean? Answered with a `Reading`."""
-
-    analyst: Analyst
-    text: bytes
-    paths: frozenset[SearchPath]
-    types: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SeenCatalog:
-    """The question to `Ask("view", …)`: what does what the session sees come to? Answered with an `Analyst`."""
-
-    analyst: Analyst
-    """One for the same database and role."""
-    rows: tuple[tuple[bytes, bytes], ...]
-    """As the target gave them: to decode them all takes too long for the event loop."""
-    as_of: int
-    """How many changes of the catalog had been counted before it was asked for."""
+_OTHERS: Final = Resource("catalog", "uncommitted changes of another session", "read", Access.UNKNOWN)
 
 
 class Understanding:
@@ -145,7 +125,11 @@ class Understanding:
 
     def only_runs(self, reading: Reading) -> bool:
         """Tell whether a reading is plain: it runs nothing by name, and binding it could do no harm."""
-        return self._traits.is_simple(reading)
+        return self._traits.is_simple(reading) and not self.is_contested(reading)
+
+    def is_contested(self, reading: Reading) -> bool:
+        """Tell whether what a text touches is being changed by another session, whose locks it would wait for."""
+        return self._analyst.is_contested(self, reading)
 
     def was_read(self, reading: Reading) -> None:
         """Take the answer to what was to be read elsewhere."""
@@ -188,6 +172,14 @@ class Understanding:
         if self._answers.status == IDLE:
             self.changing = self._answers.outstanding > 0
             self._analyst.changed()
+            if not self.changing:
+                self._analyst.ends(self)
+
+    def ended(self) -> None:
+        """Take note that nothing of the session is left at the target; whatever it had changed is done or undone."""
+        if self.changing:
+            self._analyst.changed()
+        self._analyst.ends(self)
 
     def may_go_on(self) -> bool:
         """Tell whether texts may be read by the catalog as it is; else arrange for what they wait for."""
@@ -278,7 +270,9 @@ class Understanding:
             # Else it would be done some time after others were told of it, and its answer be behind all that is owed.
             self.waits_for = "answers"
             return None
-        if concerns_others and any(not self._traits.of(p.reading).indifferent for p in self._answers.executing):
+        if self.changing and any(r.kind == "transaction" and r.verb == "prepare" for r in reading.action.resources):
+            traits = self._doubtful(reading)  # its locks outlast the session, and so what is known of its changes
+        elif concerns_others and any(not self._traits.of(p.reading).indifferent for p in self._answers.executing):
             traits = self._doubtful(reading)  # for the same reason; but nobody may wait for answers to half a run
         elif not traits.indifferent:
             if self._view.is_stale and not self.may_go_on():
@@ -287,7 +281,10 @@ class Understanding:
             older = since not in (0, self.epoch) and reading.action.access > Access.READ
             if self._view.is_stale or older:
                 traits = self._doubtful(reading)
-        return self._composed(traits, run) if traits.runs_names else traits
+        whole = self._composed(traits, run) if traits.runs_names else traits
+        if whole is not None and self.is_contested(whole.reading):
+            return self._doubtful(whole.reading, _OTHERS)
+        return whole
 
     def _concerns_others(self, reading: Reading) -> bool:
         """Tell whether other sessions may find another catalog once it has run."""
@@ -298,8 +295,8 @@ class Understanding:
             for effect in reading.effects
         )
 
-    def _doubtful(self, reading: Reading) -> Traits:
-        action = replace(reading.action, resources=(*reading.action.resources, _UNCOMMITTED), form=None)
+    def _doubtful(self, reading: Reading, doubt: Resource = _UNCOMMITTED) -> Traits:
+        action = replace(reading.action, resources=(*reading.action.resources, doubt), form=None)
         return self._traits.of(replace(reading, action=action))
 
     @property
@@ -365,10 +362,11 @@ class Understanding:
                     changes.append(portals.change(None, None, run))
                 case SetsPath(path=path):
                     self._may_search(path)
-                case ChangesCatalog(adds=adds, own=own):
+                case ChangesCatalog(adds=adds, own=own, names=names):
                     self._view.changed()
                     if not (adds or own):
                         self.changing = True
+                        self._analyst.begins(self, names)
                         # In an open transaction it is nobody else's business yet. To have them read the catalog anew
                         # would make them all wait for the locks of this session.
                         if self._answers.status == IDLE:

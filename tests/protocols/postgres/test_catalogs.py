@@ -11,8 +11,8 @@ from bastion.errors import ProtocolError
 from bastion.model.target import Target
 from bastion.protocols.postgres import catalogs as catalogs_module
 from bastion.protocols.postgres.catalogs import CatalogLocked, Catalogs
+from bastion.protocols.postgres.questions import SeenCatalog
 from bastion.protocols.postgres.sql.building import SEEN, SETTINGS
-from bastion.protocols.postgres.understanding import SeenCatalog
 from tests.kit import nouns
 from tests.kit.postgres import PASSWORD, Database
 

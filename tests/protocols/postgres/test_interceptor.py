@@ -11,7 +11,8 @@ from bastion.protocols.contract import Hangup, Judge, Send, Side, Waiting
 from bastion.protocols.postgres import messages as m
 from bastion.protocols.postgres.interceptor import SessionFacts
 from bastion.protocols.postgres.messages import Frames, frame
-from bastion.protocols.postgres.understanding import PATHS_AT_MOST, ReadText
+from bastion.protocols.postgres.questions import ReadText
+from bastion.protocols.postgres.understanding import PATHS_AT_MOST
 from tests.protocols.postgres.wire import (
     ALLOW,
     BOUND,

@@ -8,7 +8,7 @@ from bastion.protocols.contract import Note, Side
 from bastion.protocols.postgres import messages as m
 from bastion.protocols.postgres.interceptor import SessionFacts
 from bastion.protocols.postgres.messages import frame
-from bastion.protocols.postgres.understanding import SeenCatalog
+from bastion.protocols.postgres.questions import SeenCatalog
 from tests.protocols.postgres.wire import (
     BOUND,
     COPY_IN,

@@ -14,8 +14,8 @@ from bastion.model.action import Access, Action, Resource
 from bastion.protocols.contract import Side
 from bastion.protocols.postgres import messages as m
 from bastion.protocols.postgres.owed import Expected, Run
+from bastion.protocols.postgres.questions import SeenCatalog
 from bastion.protocols.postgres.sql.reading import ChangesCatalog, Reading
-from bastion.protocols.postgres.understanding import SeenCatalog
 from tests.protocols.postgres.model_server import Failed, ModelServer
 from tests.protocols.postgres.wire import (
     FLUSH,

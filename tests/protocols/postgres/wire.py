@@ -166,6 +166,15 @@ class TinyAnalyst:
     def changed(self) -> None:
         """Take no notice: there is no other session."""
 
+    def begins(self, session: object, names: frozenset[str]) -> None:
+        """Take no notice, likewise."""
+
+    def ends(self, session: object) -> None:
+        """Take no notice, likewise."""
+
+    def is_contested(self, session: object, reading: Reading) -> bool:
+        return False
+
     def __init__(self) -> None:
         self.asked: list[tuple[bytes, frozenset[SearchPath]]] = []
         self._known: dict[tuple[bytes, frozenset[SearchPath], tuple[int, ...]], Reading] = {}

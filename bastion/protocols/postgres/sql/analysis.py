@@ -8,8 +8,9 @@ from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
 from bastion.model.action import Access, Action, Resource
-from bastion.protocols.postgres.sql import definers, guard, secrets, showing
+from bastion.protocols.postgres.sql import changing, definers, guard, secrets, showing
 from bastion.protocols.postgres.sql.catalog import Catalog, Type
+from bastion.protocols.postgres.sql.changing import Changes
 from bastion.protocols.postgres.sql.composing import PROTOCOL, Composer, composed, distinct, worst_verb
 from bastion.protocols.postgres.sql.definitions import CatalogDefinitions
 from bastion.protocols.postgres.sql.guard import Fault
@@ -87,13 +88,6 @@ class _Cache(Generic[K, V]):
                 self._size -= self._kept.popitem(last=False)[1][1]
 
 
-class Changes:
-    """Counts the changes of one database's catalog by sessions of this gateway, of whatever role."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-
 class CatalogAnalyst:
     """Reads SQL against one snapshot of a catalog. Shared by every session of that database and role, in any thread."""
 
@@ -161,6 +155,18 @@ class CatalogAnalyst:
     def grow_old(self) -> None:
         """Have every session that goes by this catalog read it anew before its next statement."""
         self._old = True
+
+    def begins(self, session: object, names: frozenset[str]) -> None:
+        """Take note that a session changes the catalog of what goes by these names, and has not committed it."""
+        self._changes.begins(session, changing.relatives(self.catalog, names))
+
+    def ends(self, session: object) -> None:
+        """Take note that nothing of a session's changes is under way any more."""
+        self._changes.ends(session)
+
+    def is_contested(self, session: object, reading: Reading) -> bool:
+        """Tell whether a text touches what another session has changed and not committed."""
+        return self._changes.concern(session, reading.action.resources)
 
     def changed(self) -> None:
         """Have every analyst of this database know that its catalog is being changed, or has been."""

@@ -97,8 +97,7 @@ ADMIN: Final[dict[str, tuple[str, str]]] = {
 }
 """Verb and kind of each statement that is ADMIN whatever it says."""
 
-ADDS: Final = frozenset({"CreateStmt", "CreateSchemaStmt", "IndexStmt", "GrantStmt"})
-"""Those that add to the catalog and change nothing that was in it."""
+_ADD: Final = frozenset({"CreateStmt", "CreateSchemaStmt", "IndexStmt", "GrantStmt"})
 KEEP_TO_THEIRS: Final = frozenset({"AlterTableStmt", "DropStmt", "RenameStmt"})
 """Those that change nothing but the relations that they name, where they name relations and do not cascade."""
 KEEPS_CATALOG: Final = frozenset({"AlterSystemStmt", "CommentStmt", "LoadStmt", "CheckPointStmt", "ReindexStmt"})
@@ -119,6 +118,23 @@ _NAMED_BY: Final = (
     "schemaname", "role", "dbname", "extname", "servername", "fdwname", "subname", "pubname", "trigname", "policy_name",
     "tablespacename", "filename",
 )  # fmt: skip
+
+
+def only_adds(kind: str, body: Node) -> bool:
+    """Tell whether a statement adds to the catalog, and changes nothing about what was in it.
+
+    A part of a table, or a table whose rows go with those of another, can have changes of the other set something off;
+    so can an index that computes. What is made in a new schema may be found in place of what was found before.
+    """
+    if kind not in _ADD or body.get("schemaElts"):
+        return False
+    if kind == "IndexStmt":
+        plain = all({"name", "ordering", "nulls_ordering"}.issuperset(p["IndexElem"]) for p in body["indexParams"])
+        return plain and "whereClause" not in body
+    parts = [*body.get("tableElts", ()), *body.get("constraints", ())]
+    parts += [c for part in parts for c in part.get("ColumnDef", {}).get("constraints", ())]
+    refers = any(part.get("Constraint", {}).get("contype") == "CONSTR_FOREIGN" for part in parts)
+    return not (body.get("inhRelations") or body.get("partbound") or refers)
 
 
 def defines(kind: str, body: Node) -> list[tuple[str, str, str, Access]]:

@@ -77,6 +77,8 @@ class ChangesCatalog:
     """Whether it leaves alone what was there: what was read still holds, as far as it goes."""
     own: bool = False
     """Whether it concerns nothing but temporary objects of the session, which nobody else sees."""
+    names: frozenset[str] = frozenset()
+    """The tables and views that it bears on, by their names alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +217,18 @@ class Analyst(Protocol):
 
     def type_of(self, origin: Origin) -> int:
         """Return the OID of a column's type, or 0 where that is not known."""
+        ...
+
+    def begins(self, session: object, names: frozenset[str]) -> None:
+        """Take note that a session changes the catalog of what goes by these names, and has not committed it."""
+        ...
+
+    def ends(self, session: object) -> None:
+        """Take note that nothing of a session's changes is under way any more."""
+        ...
+
+    def is_contested(self, session: object, reading: "Reading") -> bool:
+        """Tell whether a text touches what another session has changed and not committed."""
         ...
 
     def changed(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from bastion.model.action import Access
-from bastion.protocols.postgres.sql import definers, secrets, settings
+from bastion.protocols.postgres.sql import changing, definers, secrets, settings
 from bastion.protocols.postgres.sql.parser import Node
 from bastion.protocols.postgres.sql.query import Query
 from bastion.protocols.postgres.sql.reading import (
@@ -111,11 +111,11 @@ class Statements:
         if kind == "CreateStmt":  # a view or foreign table would have effects of its own
             self._query.created.add(body["relation"].get("relname", ""))
         if kind not in definers.KEEPS_CATALOG:
-            # What is made in a new schema may be found in place of what was found before.
-            adds = kind in definers.ADDS and not body.get("schemaElts")
+            adds = definers.only_adds(kind, body)
             own = kind in definers.KEEP_TO_THEIRS and all(name.startswith("pg_temp.") for name in named)
             own = own and body.get("behavior") != "DROP_CASCADE"
-            self.session.append(ChangesCatalog(adds=adds, own=own))
+            names = frozenset[str]() if adds or own else changing.named(kind, body)
+            self.session.append(ChangesCatalog(adds, own, names))
 
     def _placed(self, about: str, name: str, verb: str) -> list[str]:
         """Return the full names that a bare one can stand for, where the catalog knows the places."""
