@@ -94,9 +94,10 @@ def _print_tunnel(address: LoopbackAddress, ways: Sequence[tuple[str, str]], *, 
         )
         return
     OUT.say(f"{address.target} is at {address.host}:{address.port} until Ctrl-C")
-    for label, line in ways:
+    for label, lines in ways:
         OUT.heading(label)
-        OUT.command(line)
+        for line in lines.split("\n"):
+            OUT.command(line)
 
 
 def _issuer(gateway: Gateway, target: str, reason: str) -> IssueTicket:

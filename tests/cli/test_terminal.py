@@ -107,7 +107,7 @@ def test_a_tunnel_serves_until_ctrl_c(fronted: StandIn) -> None:
     child.expect(r"PGPASSWORD=(\S+) psql -h 127.0.0.1 -p (\d+) -U bastion -d prod-db")
     assert child.match is not None
     password, port = child.match[1], child.match[2]
-    child.expect_exact("DBeaver")
+    child.expect(rf"DBeaver[^\r\n]*\r\n +Host: 127.0.0.1\r\n +Port: {port}\r\n")
     done = pexpect.run(
         f"psql -X -At -h 127.0.0.1 -p {port} -U bastion -d prod-db -c 'select 6*7'",
         env={"PGPASSWORD": password, "PATH": os.environ["PATH"]},
