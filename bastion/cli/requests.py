@@ -100,9 +100,8 @@ def argument(value: object) -> str:
 
 def described(resource: Json) -> str:
     """Return what is done to what, in one line."""
-    facts = "; ".join(
-        f"{key}: {_fact(value)}" for key, value in (resource.get("facts") or {}).items() if value not in ([], "")
-    )
+    told = {key: _fact(value) for key, value in (resource.get("facts") or {}).items()}
+    facts = "; ".join(f"{key}: {value}" for key, value in told.items() if value)
     said = f"{resource.get('verb')} {resource.get('kind')} {resource.get('name')} ({resource.get('access')})"
     return f"{said} [{facts}]" if facts else said
 
@@ -113,6 +112,9 @@ def _fact(value: object) -> str:
             return "yes" if value else "no"
         case list():
             return ", ".join(map(str, value))
+        case Mapping():
+            parts = {key: _fact(part) for key, part in value.items()}
+            return ", ".join(f"{key} ({part})" for key, part in parts.items() if part)
         case _:
             return str(value)
 

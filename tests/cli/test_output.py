@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bastion.cli import output
 from bastion.cli.output import Output
+from bastion.cli.requests import described
 from bastion.model.text import decode
 
 ROWS = [
@@ -133,3 +134,18 @@ def test_json_is_what_it_was(text: str) -> None:
         Output().data(text)
     assert json.loads(stream.getvalue()) == text
     assert stream.getvalue().isascii()
+
+
+def test_what_a_resource_is_used_for_reads_as_words() -> None:
+    facts = {
+        "columns": ["name", "ssn"],
+        "uses": {"public.users.email": [], "public.users.ssn": ["output", "predicate"]},
+        "because": {"public.users.ssn": "it is sorted by (ORDER BY)"},
+        "through": "",
+        "selective": False,
+    }
+    resource = {"verb": "select", "kind": "relation", "name": "public.users", "access": "read", "facts": facts}
+    assert described(resource) == (
+        "select relation public.users (read) [columns: name, ssn; uses: public.users.ssn (output, predicate); "
+        "because: public.users.ssn (it is sorted by (ORDER BY)); selective: no]"
+    )
